@@ -1,0 +1,100 @@
+"""Fixed small tensors on which every program is tried, and a hash of what it does with them.
+
+Two programs that behave alike on the probes are taken for duplicates before any score is paid for. The probes are
+therefore unequal on purpose: three models of different norm that share a direction, several shapes (1-D, 2-D, 3-D),
+depths and names, so that norms, cosines, signs, orders and schedules all leave a trace.
+
+The numbers come out of BLAKE3 by exact arithmetic, not out of a library's generator: they, and with them every
+behaviour hash in an archive, stay the same over versions of torch and numpy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from sandbox import TensorJob
+
+__all__ = ["PROBE_MODELS", "behaviour_hash", "probe_jobs"]
+
+PROBE_MODELS = ("model_0", "model_1", "model_2")
+HASH_CHARACTERS = 16
+
+_PROBES: tuple[tuple[str, float, tuple[int, ...]], ...] = (
+    ("model.embed_tokens.weight", 0.0, (20, 12)),
+    ("model.layers.0.mlp.down_proj.weight", 0.0, (12, 24)),
+    ("model.layers.1.self_attn.q_proj.weight", 1 / 3, (16, 16)),
+    ("model.layers.2.mlp.experts.up_proj.weight", 2 / 3, (2, 6, 10)),
+    ("model.layers.3.input_layernorm.weight", 1.0, (24,)),
+    ("model.norm.weight", 1.0, (33,)),
+)
+_NORMS = (0.010, 0.004, 0.022)  # root mean squares of the three task vectors, in the range of real fine-tunes
+_SHARED = 0.45  # weight of the direction that all three models share
+_BASE_RMS = 0.25
+
+_PROJECTIONS = 3
+_DECIMALS = 4
+
+
+def probe_jobs() -> tuple[TensorJob, ...]:
+    """Build the probe tensors: fresh copies, the same values always, with `base` and a fixed seed for each."""
+    return tuple(_probe(name, depth, shape) for name, depth, shape in _PROBES)
+
+
+def behaviour_hash(outputs: Mapping[str, Tensor]) -> str:
+    """Hash what a program made of the probes: 16 hex digits, equal for equal behaviour.
+
+    Rounding every element would split equals: among a thousand elements some always lie at a rounding edge, where the
+    float noise of another order of summation tips them. So each tensor is summed up by its root mean square and a few
+    fixed random projections of its normalised values (each near a unit normal), rounded to 4 decimals, which float32
+    noise (1e-7) tips about once in a thousand. Programs whose outputs differ by less than 1e-4 relative are equal.
+
+    Args:
+        outputs: probe name -> merged task vector, as `Sandbox.execute` returns them for `probe_jobs()`. Order is free.
+    """
+    digest = blake3(b"behaviour 1")
+    for name in sorted(outputs):
+        tensor = outputs[name]
+        values = tensor.detach().to(torch.float64).reshape(-1).numpy()
+        digest.update(f"|{name}{tuple(tensor.shape)}".encode())
+        digest.update(",".join(str(number) for number in _summary(name, values)).encode())
+    return digest.hexdigest()[:HASH_CHARACTERS]
+
+
+def _summary(name: str, values: npt.NDArray[np.float64]) -> list[int]:
+    rms = math.sqrt(float(np.mean(values * values))) if values.size else 0.0
+    if not rms > 0.0 or not math.isfinite(rms):
+        return []
+    scale = 10**_DECIMALS
+    numbers = [round(math.log(rms) * scale)]
+    for k in range(_PROJECTIONS):
+        direction = _numbers(f"projection {k} of {name}", values.size)
+        numbers.append(round(float(values @ direction) / (rms * math.sqrt(values.size)) * scale))
+    return numbers
+
+
+def _probe(name: str, depth: float, shape: tuple[int, ...]) -> TensorJob:
+    size = math.prod(shape)
+    shared = _numbers(f"shared of {name}", size)
+    vectors = {}
+    for model, rms in zip(PROBE_MODELS, _NORMS, strict=True):
+        own = _numbers(f"{model} of {name}", size)
+        mixed = _SHARED * shared + math.sqrt(1 - _SHARED**2) * own
+        vectors[model] = torch.from_numpy((rms * mixed).astype(np.float32)).reshape(shape)
+    base = torch.from_numpy((_BASE_RMS * _numbers(f"base of {name}", size)).astype(np.float32)).reshape(shape)
+    seed = int.from_bytes(blake3(f"seed of {name}".encode()).digest(length=8), "little") >> 1
+    return TensorJob(name=name, depth=depth, vectors=vectors, base=base, seed=seed)
+
+
+def _numbers(label: str, size: int) -> npt.NDArray[np.float64]:
+    """`size` float64 numbers of mean 0 and variance 1, nearly normal: sums of 12 uniforms less 6, exact everywhere."""
+    raw = blake3(b"probe\x00" + label.encode()).digest(length=24 * size)
+    uniforms = np.frombuffer(raw, dtype="<u2").astype(np.int64).reshape(size, 12)
+    sums: npt.NDArray[np.float64] = (uniforms.sum(axis=1) - 6 * 65535).astype(np.float64)
+    return sums / 65536.0

@@ -2,7 +2,7 @@
 
 Two readings, always reported side by side:
 
-- **strict**: the first `#### n` of the text; what the worked examples show, so a model that scores here has learnt the format;
+- **strict**: the first `#### n` of the text; what the worked examples show, so it asks for the format too;
 - **lenient**: the last number of the text, whatever stands around it.
 
 Both follow lm-evaluation-harness, `lm_eval/tasks/gsm8k/gsm8k.yaml` (filters `strict-match` and `flexible-extract`,
@@ -11,7 +11,7 @@ then compares strings. We differ in three places, each with cases in `tests/benc
 
 - numbers are compared as numbers, so `72.00` equals `72`; lm-eval compares strings and says wrong;
 - `#### 1/2` is one half; lm-eval reads 1;
-- the lenient reading skips matches without a digit (an ellipsis at the end of `so 72 apples...`); lm-eval takes the dots.
+- the lenient reading skips matches without a digit (`so 72 apples...` ends in dots, which lm-eval takes).
 """
 
 import re
@@ -37,7 +37,7 @@ def extract_strict(text: str) -> str | None:
 
 
 def extract_lenient(text: str) -> str | None:
-    """The last number in the text, as written (commas, dollar signs and trailing full stops kept); None where there is none."""
+    """The last number in the text, as written (commas, dollar signs, trailing stops kept); None if there is none."""
     found = [piece for piece in _LENIENT.findall(text) if _DIGIT.search(piece)]
     return found[-1] if found else None
 

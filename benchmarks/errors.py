@@ -1,6 +1,6 @@
 """Everything this package raises, in one tree.
 
-    BenchmarkError                     a fault of the host or of an outside part (out of memory, a model that cannot run)
+    BenchmarkError                     a fault of the host or of an outside part (out of memory, a dead server)
     └── BenchmarkUserError             something the user gave; str() is one line: what, expected, got, what to do
         ├── ProblemFileError           a problem file that is missing, empty or malformed (names file and line)
         ├── UnknownBenchmarkError      a benchmark or split that does not exist

@@ -6,8 +6,7 @@ people's files need no conversion.
 """
 
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,25 +62,37 @@ def load_jsonl(path: str | Path, *, question: str = "question", answer: str = "a
             f"problem file '{path}': expected a readable JSONL file, got: {reason}; check the path"
         ) from error
     problems = tuple(
-        _problem(line, f"{path}:{at}", f"{path.stem}-{at:05d}", question, answer)
+        problem_of(
+            _parse(line, f"{path}:{at}"),
+            where=f"{path}:{at}",
+            default_id=f"{path.stem}-{at:05d}",
+            question=question,
+            answer=answer,
+        )
         for at, line in enumerate(text.split("\n"), start=1)
         if line.strip()
     )
     if not problems:
-        raise ProblemFileError(f"problem file '{path}': expected at least one problem, got an empty file; check the path")
+        raise ProblemFileError(
+            f"problem file '{path}': expected at least one problem, got an empty file; check the path"
+        )
     _refuse_doubles(problems, path)
     return problems
 
 
-def _problem(line: str, where: str, default_id: str, question: str, answer: str) -> Problem:
+def problem_of(row: Any, *, where: str, default_id: str, question: str = "question", answer: str = "answer") -> Problem:
+    """A problem from one record.
+
+    Args:
+        row: an object with the two text fields, as JSON gives it.
+        where: file and line, for the message.
+        default_id: taken where the record has no `id`.
+
+    Raises:
+        ProblemFileError: the record is no problem.
+    """
     fix = f'write {{"{question}": "...", "{answer}": "... {FINAL_MARK} 72"}}'
-    try:
-        if len(line) > MAX_LINE_CHARACTERS:
-            raise ValueError("line too long")
-        row: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ProblemFileError(f"{where}: expected one JSON object, got {line[:40]!r}; {fix}") from error
-    if not isinstance(row, dict):
+    if not isinstance(row, Mapping):
         raise ProblemFileError(f"{where}: expected one JSON object, got {type(row).__name__}; {fix}")
     for field in (question, answer):
         if not isinstance(row.get(field), str) or not row[field].strip():
@@ -89,8 +100,8 @@ def _problem(line: str, where: str, default_id: str, question: str, answer: str)
             raise ProblemFileError(f"{where}: field '{field}': expected a text, got {got}; {fix}")
     final = final_of(row[answer])
     if final is None:
-        got = re.sub(r"\s+", " ", row[answer])[-40:]
-        raise ProblemFileError(f"{where}: field '{answer}': expected to end in '{FINAL_MARK} n', got {got!r}; {fix}")
+        got = repr(" ".join(row[answer].split())[-40:])
+        raise ProblemFileError(f"{where}: field '{answer}': expected to end in '{FINAL_MARK} n', got {got}; {fix}")
     family = row.get("family")
     return Problem(
         id=str(row.get("id") or default_id),
@@ -101,9 +112,42 @@ def _problem(line: str, where: str, default_id: str, question: str, answer: str)
     )
 
 
+def refuse_overlap(dev: Sequence[Problem], test: Sequence[Problem]) -> None:
+    """Dev and test of one campaign share no question (compared by text, spaces and case aside).
+
+    Raises:
+        ProblemFileError: they do; names the first shared problem.
+    """
+    known = {_key(problem.question): problem for problem in dev}
+    shared = [problem for problem in test if _key(problem.question) in known]
+    if shared:
+        twin = known[_key(shared[0].question)]
+        raise ProblemFileError(
+            f"problems: expected no question in both dev and test, got {len(shared)} (first: '{twin.id}' is "
+            f"'{shared[0].id}'); give each split a file of its own"
+        )
+
+
+def _key(question: str) -> str:
+    return " ".join(question.split()).casefold()
+
+
+def _parse(line: str, where: str) -> Any:
+    try:
+        if len(line) > MAX_LINE_CHARACTERS:
+            raise ValueError("line too long")
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ProblemFileError(
+            f"{where}: expected one JSON object, got {line[:40]!r}; write one problem a line as JSON"
+        ) from error
+
+
 def _refuse_doubles(problems: Iterable[Problem], path: Path) -> None:
     seen: set[str] = set()
     for problem in problems:
         if problem.id in seen:
-            raise ProblemFileError(f"{path}: expected unique ids, got '{problem.id}' twice; give every problem its own id")
+            raise ProblemFileError(
+                f"{path}: expected unique ids, got '{problem.id}' twice; give every problem its own id"
+            )
         seen.add(problem.id)

@@ -1,7 +1,7 @@
 """How far a score can be trusted: intervals, paired differences, and many candidates at once.
 
-Bits are strings of '0' and '1', one per problem in the order of the problems; two models are paired by position. Rates and
-differences are fractions (0..1, -1..1), not percentage points.
+Bits are strings of '0' and '1', one per problem in the order of the problems; two models are paired by position. Rates
+and differences are fractions (0..1, -1..1), not percentage points.
 
 No SciPy at run time: everything here needs only the normal quantile and binomial sums, both in the standard library.
 """
@@ -51,9 +51,9 @@ class PairedDifference:
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of k successes in n trials; without continuity correction.
 
-    Chosen over the plain normal interval because it stays inside 0..1 and holds its level at the small and extreme counts
-    that dev sets give. Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; recommended in Brown, Cai and DasGupta
-    2001, https://doi.org/10.1214/ss/1009213286.
+    Chosen over the plain normal interval because it stays inside 0..1 and holds its level at the small and extreme
+    counts that dev sets give. Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; recommended in Brown, Cai
+    and DasGupta 2001, https://doi.org/10.1214/ss/1009213286.
     """
     assert 0 <= k <= n, (k, n)
     assert n > 0
@@ -86,7 +86,7 @@ def mcnemar(bits_a: str, bits_b: str) -> float:
         return 1.0
     # Integers of any size: exact, where a float binomial would underflow beyond some 1000 discordant problems.
     tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, float(2 * tail / 2**n))
 
 
 def paired_difference(
@@ -114,8 +114,8 @@ def paired_difference(
 def simultaneous_intervals(ks: Sequence[int], n: int, level: float = 0.95) -> tuple[Interval, ...]:
     """Wilson intervals that hold **together** at `level`, for the programs below the headline.
 
-    Bonferroni: each of m intervals is taken at 1 - (1 - level) / m. It holds whatever the dependence, and scores of programs
-    on the same problems are dependent (Šidák would be hardly narrower and needs more). Dunn 1961,
+    Bonferroni: each of m intervals is taken at 1 - (1 - level) / m. It holds whatever the dependence, and scores of
+    programs on the same problems are dependent (Šidák would be hardly narrower and needs more). Dunn 1961,
     https://doi.org/10.1080/01621459.1961.10482090. The given `level` is written into the intervals.
     """
     each = 1 - (1 - level) / max(1, len(ks))

@@ -1,0 +1,262 @@
+"""A model kept resident, whose weights are overwritten in place: the part of a campaign that costs the time.
+
+Saving every merged model and starting a process to load it, the usual way, costs seconds before the first token. Here a
+candidate is a swap (a memory copy) and a batched greedy decode; nothing touches the disk.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from benchmarks import llama
+from benchmarks.decoding import Decoder, Stop, Texts, greedy, shared_prefix
+from benchmarks.errors import ModelFolderError, PromptTooLongError, SwapError
+from benchmarks.generic import TransformersDecoder
+
+DEFAULT_BATCH_SIZE = 100
+"""Prompts decoded together; on a CPU more only spoils the caches. Part of the conditions: it orders float sums."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A prompt as turns, for models with a chat template. `turns`: (role, content) pairs, the last one the user's."""
+
+    turns: tuple[tuple[str, str], ...]
+
+
+Prompt = str | Chat
+
+
+class Evaluator(Protocol):
+    """A resident model that answers prompts. One caller at a time.
+
+    To add one: pass `tests/benchmarks/test_evaluators.py`'s contract suite.
+    """
+
+    def swap(self, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrites the named weights, cast to the resident dtype; every weight not named becomes the base's again.
+
+        Raises:
+            SwapError: an unknown name or a wrong shape; the resident weights are then as before.
+        """
+
+    def restore(self) -> None:
+        """The base's weights again: `swap` of nothing."""
+
+    def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop: Stop) -> list[str]:
+        """Greedy answers, in the order of the prompts, each cut where `stop` says or before an end token.
+
+        Raises:
+            PromptTooLongError: a prompt and `max_new_tokens` exceed the context.
+        """
+
+    def close(self) -> None:
+        """Frees the model. Nothing else may be called afterwards."""
+
+
+class TransformersEvaluator:
+    """A Hugging Face causal LM in this process, on CPU or CUDA.
+
+    Llama models run on the forward of `llama.py`, all others on their own. Prompts are sorted by length and cut into
+    batches of a fixed size, so answers do not depend on how many threads work on them.
+
+    Args:
+        folder: model folder or hub id; safetensors only, never with remote code.
+        dtype: resident dtype. float32 unless the machine is fast in something smaller.
+        threads: batches worked on at once on a CPU, each by one core. Two cores do two batches in less time than one
+            batch with two threads each product.
+        batch_size: prompts per batch.
+        device: "cpu" or "cuda"; on a GPU one batch at a time.
+
+    Raises:
+        ModelFolderError: the model or its tokenizer cannot be loaded, or they do not fit each other.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        threads: int = 1,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        device: str = "cpu",
+    ) -> None:
+        assert threads >= 1
+        assert batch_size >= 1
+        model, tokenizer = _load(folder, dtype, device)
+        rows = model.get_input_embeddings().weight.shape[0]
+        if len(tokenizer) > rows:
+            raise ModelFolderError(
+                f"model '{folder}': expected at most {rows} tokens, the rows of its embedding, got a tokenizer "
+                f"with {len(tokenizer)}; give the model its own tokenizer"
+            )
+        self._tokenizer, self._device = tokenizer, torch.device(device)
+        self._texts = Texts(tokenizer, _end_ids(model, tokenizer), rows)
+        self._context: int = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        self._llama = llama.LlamaWeights(model) if llama.supports(model.config) else None
+        self._model = None if self._llama else model
+        self._views: dict[str, Tensor] = dict(self._llama.views if self._llama else model.state_dict())
+        # In host memory: on a GPU the model alone may fill the card.
+        self._base = {name: view.detach().to("cpu", copy=True) for name, view in self._views.items()}
+        self._dirty: set[str] = set()
+        self._threads = threads if self._device.type == "cpu" else 1
+        self._batch_size = batch_size
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="evaluator")
+
+    @torch.inference_mode()
+    def swap(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `Evaluator.swap`."""
+        self._check(tensors)
+        memory = {self._views[name].data_ptr() for name in tensors}
+        for name in self._dirty - set(tensors):
+            if self._views[name].data_ptr() not in memory:  # Tied weights: it may be given under its other name.
+                self._views[name].copy_(self._base[name])
+        self._dirty = set(tensors)
+        for name, tensor in tensors.items():
+            self._views[name].copy_(tensor)
+
+    def restore(self) -> None:
+        """See `Evaluator.restore`."""
+        self.swap({})
+
+    def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop: Stop) -> list[str]:
+        """See `Evaluator.answer`."""
+        assert max_new_tokens >= 1
+        encoded = self._encode(prompts)
+        longest = max((len(ids) for ids in encoded), default=0)
+        if longest + max_new_tokens > self._context:
+            raise PromptTooLongError(
+                f"prompts: expected at most {self._context - max_new_tokens} tokens ({self._context} of context less "
+                f"{max_new_tokens} to answer), got {longest}; use fewer worked examples or shorter answers"
+            )
+        prefix = shared_prefix(encoded) if self._llama else 0
+        order = sorted(range(len(encoded)), key=lambda at: (-len(encoded[at]), at))
+        batches = [order[at : at + self._batch_size] for at in range(0, len(order), self._batch_size)]
+
+        def work(batch: Sequence[int]) -> list[str]:
+            if self._device.type == "cpu":
+                torch.set_num_threads(1)
+            chosen = [encoded[at] for at in batch]
+            return greedy(self._decoder(), chosen, self._texts, prefix=prefix, max_new_tokens=max_new_tokens, stop=stop)
+
+        answers = [""] * len(encoded)
+        before = torch.get_num_threads()
+        for batch, texts in zip(batches, self._pool.map(work, batches), strict=True):
+            for at, text in zip(batch, texts, strict=True):
+                answers[at] = text
+        if torch.get_num_threads() != before:  # The setting is per thread, but new threads copy the one set last.
+            torch.set_num_threads(before)
+        return answers
+
+    def close(self) -> None:
+        """See `Evaluator.close`."""
+        self._pool.shutdown()
+        self._model = self._llama = None
+        self._views, self._base = {}, {}
+
+    def _decoder(self) -> Decoder:
+        return llama.LlamaDecoder(self._llama) if self._llama else TransformersDecoder(self._model)
+
+    def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        if not any(isinstance(prompt, Chat) for prompt in prompts):
+            return self._texts.encode([prompt for prompt in prompts if isinstance(prompt, str)])
+        if not self._tokenizer.chat_template:
+            raise ModelFolderError(
+                "tokenizer: expected a chat template, got a tokenizer without one; score in plain mode (chat off)"
+            )
+        return [self._encode_one(prompt) for prompt in prompts]
+
+    def _encode_one(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            return self._texts.encode([prompt])[0]
+        turns = [{"role": role, "content": content} for role, content in prompt.turns]
+        text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _check(self, tensors: Mapping[str, Tensor]) -> None:
+        owners: dict[int, str] = {}
+        for name, tensor in tensors.items():
+            view = self._views.get(name)
+            if view is None:
+                raise SwapError(
+                    f"tensor '{name}': expected a weight of the resident model, got an unknown name; "
+                    "merge checkpoints of the base's architecture"
+                )
+            if view.shape != tensor.shape:
+                raise SwapError(
+                    f"tensor '{name}': expected shape {tuple(view.shape)} as in the base, got {tuple(tensor.shape)}; "
+                    "resize it before merging or leave it out of the merge"
+                )
+            other = owners.setdefault(view.data_ptr(), name)
+            if other != name and not torch.equal(tensors[other], tensor):
+                raise SwapError(
+                    f"tensors '{other}' and '{name}': expected equal values, as the base ties them, "
+                    "got different ones; give only one of the two"
+                )
+
+
+def _load(folder: str | Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelFolderError(
+            f"model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, "
+            f"got: {first[:160]}; check the path or download the model again"
+        ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    several = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [*several, tokenizer.eos_token_id] if i is not None)
+
+
+class ScriptedEvaluator:
+    """The deterministic double: answers come from a function of the prompt and of the tensors last swapped in.
+
+    For tests of whatever stands on an evaluator; loads nothing.
+    """
+
+    def __init__(self, script: "Script", shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        self._script = script
+        self._shapes = shapes
+        self._tensors: Mapping[str, Tensor] = {}
+
+    def swap(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `Evaluator.swap`; names and shapes are checked if shapes were given."""
+        for name, tensor in tensors.items():
+            if self._shapes is not None and self._shapes.get(name) != tuple(tensor.shape):
+                raise SwapError(
+                    f"tensor '{name}': expected shape {self._shapes.get(name)}, got {tuple(tensor.shape)}; "
+                    "merge checkpoints of the base's architecture"
+                )
+        self._tensors = dict(tensors)
+
+    def restore(self) -> None:
+        """See `Evaluator.restore`."""
+        self._tensors = {}
+
+    def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop: Stop) -> list[str]:
+        """See `Evaluator.answer`."""
+        return [stop.cut(self._script(prompt, self._tensors)) for prompt in prompts]
+
+    def close(self) -> None:
+        """See `Evaluator.close`."""
+
+
+class Script(Protocol):
+    """What a `ScriptedEvaluator` says."""
+
+    def __call__(self, prompt: Prompt, tensors: Mapping[str, Tensor]) -> str:
+        """The text that follows the prompt."""

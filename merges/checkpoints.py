@@ -127,9 +127,17 @@ class Checkpoint:
         """The stored name behind `name`: itself, or the input embedding for a tied `lm_head.weight`, else None."""
         if name in self.shapes:
             return name
-        if self.tied and name == _HEAD:
-            return next((n for n in self.names if f".{n}".endswith(_EMBEDDINGS)), None)
-        return None
+        return self._embedding() if self.tied and name == _HEAD else None
+
+    def tied_duplicate(self) -> str | None:
+        """`lm_head.weight` where a tied model stores it a second time with the embedding's very bits, else None.
+
+        Merged apart, the two copies could come to differ, and the tie would be broken in the output.
+        """
+        embedding = self._embedding()
+        if not self.tied or _HEAD not in self.shapes or embedding is None:
+            return None
+        return _HEAD if torch.equal(self.read(_HEAD), self.read(embedding)) else None
 
     def read(self, name: str) -> Tensor:
         """Read one tensor: a private copy on the CPU in the stored dtype; a tied `lm_head.weight` gives the embedding.
@@ -146,6 +154,9 @@ class Checkpoint:
         except (SafetensorError, OSError) as error:
             raise _unreadable(self.path / self.files[stored], error) from error
         return tensor
+
+    def _embedding(self) -> str | None:
+        return next((name for name in self.names if f".{name}".endswith(_EMBEDDINGS)), None)
 
 
 def depth_of(name: str, n_layers: int) -> float:

@@ -1,0 +1,36 @@
+"""Resource limits: address space, processor time, no new descriptors, no file growth, no threads, no core."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from sandbox.confinement.plan import LayerAbsent, Plan
+
+_ZERO = ("RLIMIT_NOFILE", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NPROC", "RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_SIGPENDING",
+         "RLIMIT_NICE", "RLIMIT_RTPRIO")  # fmt: skip
+"""RLIMIT_NPROC has no effect on root; seccomp and the uid drop cover it there. RLIMIT_FSIZE spares mapped memfds and pipes."""
+
+
+def apply(plan: Plan) -> None:
+    """Hard limits; one second lies between SIGXCPU and SIGKILL."""
+    for name in _ZERO:
+        if hasattr(resource, name):
+            resource.setrlimit(getattr(resource, name), (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (plan.cpu_seconds, plan.cpu_seconds + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (plan.address_space, plan.address_space))
+
+
+def probe(plan: Plan) -> None:
+    """Raises LayerAbsent if memory beyond the limit is given, or a descriptor can be made."""
+    try:
+        bytearray(plan.address_space)
+    except MemoryError:
+        pass
+    else:
+        raise LayerAbsent("memory beyond RLIMIT_AS was given")
+    try:
+        os.pipe()
+    except OSError:
+        return
+    raise LayerAbsent("a descriptor beyond RLIMIT_NOFILE was given")

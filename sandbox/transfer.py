@@ -1,0 +1,250 @@
+"""Tensors between parent and child: memfds, never files, never pickle.
+
+    jobs     sealed    JSON: names, depths, seeds, shapes, and where each tensor lies
+    inputs   sealed    float32 tensors, each on a 64-byte boundary (as torch's own allocator aligns, so that kernels act alike)
+    outputs  pre-sized the parent fixes size and layout; the child can neither grow nor shrink it
+    report   pre-sized 4-byte length + JSON
+
+The parent reads outputs and report only after the child is dead and reaped, and believes only its own shapes and dtypes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from sandbox.errors import JobError
+from sandbox.records import KIB, TensorJob
+
+ALIGNMENT = 64
+"""Bytes."""
+
+REPORT_BYTES = 64 * KIB
+
+_FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW if hasattr(fcntl, "F_SEAL_SHRINK") else 0x2 | 0x4
+_READ_ONLY = 0x8  # F_SEAL_WRITE
+_NO_MORE_SEALS = 0x1  # F_SEAL_SEAL
+_ADD_SEALS = 1033  # F_ADD_SEALS
+
+
+def memfd(name: str, size: int) -> int:
+    """A memory file of fixed size that nobody can resize."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, _ADD_SEALS, _FIXED_SIZE)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def seal(fd: int, *, read_only: bool) -> None:
+    """Make the memory file's seals final, and its content too if `read_only`."""
+    fcntl.fcntl(fd, _ADD_SEALS, _NO_MORE_SEALS | (_READ_ONLY if read_only else 0))
+
+
+def sealed_bytes(name: str, content: bytes) -> int:
+    """A sealed memory file with this content."""
+    fd = memfd(name, len(content))
+    _write(fd, memoryview(content), 0)
+    seal(fd, read_only=True)
+    return fd
+
+
+def _write(fd: int, view: memoryview, offset: int) -> None:
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def _read_into(fd: int, view: memoryview, offset: int) -> None:
+    while view:
+        done = os.preadv(fd, [view], offset)
+        if done == 0:
+            raise EOFError("the memory file is shorter than the parent made it")
+        view, offset = view[done:], offset + done
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    return memoryview(tensor.reshape(-1).numpy()).cast("B")
+
+
+class PackedJobs:
+    """Jobs laid out in sealed memory. Make it once (`Sandbox.pack`) where many programs run over the same tensors.
+
+    Attributes:
+        shapes: job name -> shape, in job order.
+        has_base: whether every job has a base tensor.
+    """
+
+    def __init__(self, jobs: Sequence[TensorJob]) -> None:
+        check_jobs(jobs)
+        self.shapes = {job.name: tuple(next(iter(job.vectors.values())).shape) for job in jobs}
+        self.has_base = all(job.base is not None for job in jobs)
+        layout, size = _lay_out(jobs)
+        self.output_offsets = {job["name"]: job["output"] for job in layout}
+        self.output_bytes = max((_end(job["output"], job["shape"]) for job in layout), default=0)
+        self._inputs = memfd("inputs", size)
+        for job, place in zip(jobs, layout, strict=True):
+            for (_, offset), tensor in zip(place["vectors"], job.vectors.values(), strict=True):
+                _write(self._inputs, _bytes_of(tensor.detach()), offset)
+            if job.base is not None:
+                _write(self._inputs, _bytes_of(job.base.detach()), place["base"])
+        seal(self._inputs, read_only=True)
+        self._jobs = sealed_bytes("jobs", json.dumps(layout).encode("ascii"))
+        self._open = True
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """The sealed `jobs` and `inputs` memory files."""
+        if not self._open:
+            raise JobError("the packed jobs are closed; pack them again")
+        return self._jobs, self._inputs
+
+    def close(self) -> None:
+        """Give the memory back. Calling it again does nothing."""
+        if self._open:
+            self._open = False
+            os.close(self._jobs)
+            os.close(self._inputs)
+
+    def __enter__(self) -> PackedJobs:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False):
+            self.close()
+
+
+def _end(offset: int, shape: Sequence[int]) -> int:
+    return offset + 4 * math.prod(shape)
+
+
+def _lay_out(jobs: Sequence[TensorJob]) -> tuple[list[dict[str, Any]], int]:
+    """Where each tensor lies: the jobs as the child reads them, and the size of the inputs."""
+    used = made = 0
+
+    def place(start: int, shape: Sequence[int]) -> tuple[int, int]:
+        end = _end(start, shape)
+        return start, end + -end % ALIGNMENT
+
+    layout: list[dict[str, Any]] = []
+    for job in jobs:
+        shape = list(next(iter(job.vectors.values())).shape)
+        vectors = []
+        for model in job.vectors:
+            start, used = place(used, shape)
+            vectors.append([model, start])
+        base = None
+        if job.base is not None:
+            base, used = place(used, shape)
+        output, made = place(made, shape)
+        layout.append({"name": job.name, "depth": float(job.depth), "seed": job.seed, "shape": shape,
+                       "vectors": vectors, "base": base, "output": output})  # fmt: skip
+    return layout, used
+
+
+def check_jobs(jobs: Sequence[TensorJob]) -> None:
+    """Raises:
+    JobError: a job has no vectors, a wrong dtype or device, unequal shapes, a name used twice, a seed out of range.
+    """
+    if not jobs:
+        raise JobError("expected at least one tensor job, got none; select at least one parameter to merge")
+    seen: set[str] = set()
+    for job in jobs:
+        where = f"tensor job '{job.name}'"
+        if job.name in seen:
+            raise JobError(f"{where}: expected unique names, got this one twice; rename one of the two")
+        seen.add(job.name)
+        if not job.vectors:
+            raise JobError(f"{where}: expected at least one task vector, got none; give at least one expert")
+        if not 0 <= job.seed < 2**64:
+            raise JobError(f"{where}: expected a seed in 0..2**64-1, got {job.seed}; reduce it modulo 2**64")
+        tensors = {**job.vectors, **({} if job.base is None else {"base": job.base})}
+        shape = next(iter(job.vectors.values())).shape
+        for model, tensor in tensors.items():
+            if tensor.dtype is not torch.float32 or tensor.device.type != "cpu":
+                got = f"{tensor.dtype} on {tensor.device.type}"
+                raise JobError(
+                    f"{where}: expected float32 on the CPU, got {got} from '{model}'; convert it with .float().cpu()"
+                )
+            if tensor.shape != shape:
+                got = f"{tuple(tensor.shape)} from '{model}'"
+                raise JobError(
+                    f"{where}: expected shape {tuple(shape)} from every model, got {got}; align the checkpoints"
+                )
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """The two memory files that a child writes."""
+
+    outputs: int
+    report: int
+
+    def read_report(self) -> Any:
+        """What the child wrote, as JSON; None if it wrote nothing.
+
+        Raises:
+            ValueError: not a report (torn or forged).
+        """
+        raw = os.pread(self.report, REPORT_BYTES, 0)
+        length = int.from_bytes(raw[:4], "little")
+        if length == 0:
+            return None
+        if length > REPORT_BYTES - 4:
+            raise ValueError("the report's length is out of bounds")
+        try:
+            return json.loads(raw[4 : 4 + length].decode("ascii"))
+        except RecursionError:
+            raise ValueError("the report is nested too deeply") from None
+
+    def read_outputs(self, packed: PackedJobs) -> dict[str, torch.Tensor]:
+        """Job name -> merged tensor, by the parent's own shapes; each in memory of its own."""
+        merged: dict[str, torch.Tensor] = {}
+        for name, shape in packed.shapes.items():
+            tensor = torch.empty(shape, dtype=torch.float32)
+            if tensor.numel():
+                _read_into(self.outputs, _bytes_of(tensor), packed.output_offsets[name])
+            merged[name] = tensor
+        return merged
+
+
+@contextmanager
+def mailbox(packed: PackedJobs) -> Iterator[Mailbox]:
+    """Fresh, pre-sized memory for one child's results."""
+    outputs = memfd("outputs", packed.output_bytes)
+    try:
+        report = memfd("report", REPORT_BYTES)
+        try:
+            seal(outputs, read_only=False)
+            seal(report, read_only=False)
+            yield Mailbox(outputs, report)
+        finally:
+            os.close(report)
+    finally:
+        os.close(outputs)
+
+
+def digest(outputs: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 (hex) over names, shapes and bytes, in the order of the names."""
+    total = sha256()
+    for name in sorted(outputs):
+        tensor = outputs[name]
+        total.update(json.dumps([name, list(tensor.shape)]).encode("ascii"))
+        total.update(_bytes_of(tensor.contiguous()))
+    return total.hexdigest()

@@ -1,0 +1,225 @@
+"""The static half of the language gate: RestrictedPython's transformer, with the subset widened to what honest programs use.
+
+RestrictedPython refuses every kind of node it does not know; that stays. What changes: names with one underscore, annotated
+and augmented assignment, nonlocal, classes and `match` are allowed; iteration, unpacking and reading items need no guard
+(they give only what the object's own methods give); every attribute read and every attribute or item **target**, wherever it
+stands (`for x.a in`, `with ... as x[0]`, tuple targets), goes through a run-time guard (`sandbox.guards`).
+
+Chains that begin at an imported module (`torch.linalg.svd`) are also checked here, so that a refusal comes before the run.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from RestrictedPython.transformer import INSPECT_ATTRIBUTES, RestrictingNodeTransformer, copy_locations
+
+from sandbox.allowlist import MODULES, TOP_LEVEL, nearest
+from sandbox.names_python import MISSING_BUILTINS, READABLE_SPECIALS, SPECIAL_METHODS
+from sandbox.rules import Refusal
+
+READ_GUARD = "_getattr_"
+WRITE_GUARD = "_write_"
+ITEM_GUARD = "_items_"
+BASES_GUARD = "_bases_"
+GUARD_NAMES = frozenset({READ_GUARD, WRITE_GUARD, ITEM_GUARD, BASES_GUARD})
+
+_READABLE_NAMES = frozenset({"__name__", "__debug__", "__doc__", "__file__"})
+
+
+def _bound_names(tree: ast.AST) -> set[str]:
+    """Every name that the program binds in any scope by other means than an import."""
+    bound: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            bound.add(node.id)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) or isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            bound.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            bound.add(node.rest)
+    return bound
+
+
+def _imported_modules(tree: ast.AST, bound: set[str]) -> dict[str, str]:
+    """Local name -> module path, for names that mean one and the same module throughout the program."""
+    modules: dict[str, str] = {}
+    clashes = set(bound)
+
+    def note(local: str, path: str) -> None:
+        if modules.setdefault(local, path) != path or path not in MODULES:
+            clashes.add(local)
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                note(*((alias.asname, alias.name) if alias.asname else (alias.name.split(".")[0],) * 2))
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                note(alias.asname or alias.name, f"{node.module}.{alias.name}")
+    return {local: path for local, path in modules.items() if local not in clashes}
+
+
+class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the base has no types that mypy follows
+    """Rewrites a program's tree so that guards see what matters. `refusals` has what it will not accept."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        super().__init__()
+        self.refusals: list[Refusal] = []
+        self._bound = _bound_names(tree)
+        self._modules = _imported_modules(tree, self._bound)
+        self._imported = {
+            (alias.asname or alias.name.split(".")[0])
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+
+    # What the base class calls when it refuses.
+
+    def refuse(self, node: ast.AST, rule: str, name: str, hint: str = "") -> None:
+        self.refusals.append(Refusal(rule, name, getattr(node, "lineno", None), hint))
+
+    def error(self, node: ast.AST, info: str) -> None:
+        self.refuse(node, "statement", type(node).__name__, info)
+
+    def not_allowed(self, node: ast.AST) -> None:
+        self.refuse(node, "statement", type(node).__name__)
+
+    def check_name(self, node: ast.AST, name: str | None, allow_magic_methods: bool = False) -> None:
+        if name is None or not (name.startswith("__") or name in GUARD_NAMES):
+            return
+        if allow_magic_methods and name.startswith("__"):
+            if name not in SPECIAL_METHODS:
+                self.refuse(node, "method-name", name)
+        else:
+            self.refuse(node, "reserved-name", name)
+
+    # Names, attributes, items.
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        reading = isinstance(node.ctx, ast.Load)
+        if reading and node.id in _READABLE_NAMES:
+            return node
+        if not reading and node.id == "__slots__":
+            return node
+        self.check_name(node, node.id)
+        if reading and node.id in MISSING_BUILTINS and node.id not in self._bound | self._imported:
+            self.refuse(node, "builtin", node.id)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if node.attr in INSPECT_ATTRIBUTES or (node.attr.startswith("__") and node.attr not in READABLE_SPECIALS):
+            self.refuse(node, "underscore-attribute", node.attr)
+            return node
+        path = self._module_path(node.value)
+        if path is not None and not isinstance(node.ctx, ast.Load):
+            self.refuse(node, "attribute-write", f"{path}.{node.attr}", "modules cannot be changed")
+        elif path is not None and node.attr not in MODULES[path] and not node.attr.startswith("__"):
+            self.refuse(node, "name", f"{path}.{node.attr}", nearest(node.attr, path))
+        node.value = self.visit(node.value)
+        if isinstance(node.ctx, ast.Load):
+            return self._guard(READ_GUARD, [node.value, ast.Constant(node.attr)], node)
+        if node.attr.startswith("__"):
+            self.refuse(node, "attribute-write", node.attr)
+        node.value = self._guard(WRITE_GUARD, [node.value, ast.Constant(node.attr)], node)
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        node = self.node_contents_visit(node)
+        if not isinstance(node.ctx, ast.Load):
+            node.value = self._guard(ITEM_GUARD, [node.value], node)
+        return node
+
+    def _guard(self, guard: str, arguments: list[ast.expr], node: ast.expr) -> ast.Call:
+        call = ast.Call(func=ast.Name(guard, ast.Load()), args=arguments, keywords=[])
+        copy_locations(call, node)
+        return call
+
+    def _module_path(self, node: ast.expr) -> str | None:
+        """The module that an expression certainly names, by its dotted path; None where it names none."""
+        if isinstance(node, ast.Name):
+            return self._modules.get(node.id)
+        if isinstance(node, ast.Attribute):
+            parent = self._module_path(node.value)
+            if parent is not None and f"{parent}.{node.attr}" in MODULES and node.attr in MODULES[parent]:
+                return f"{parent}.{node.attr}"
+        return None
+
+    # Imports.
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        for alias in node.names:
+            self.check_name(node, alias.asname)
+            if alias.name not in MODULES:
+                self.refuse(node, "import", alias.name, "allowed: " + ", ".join(TOP_LEVEL))
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        path = "." * node.level + (node.module or "")
+        if path not in MODULES:
+            self.refuse(node, "import", path, "allowed: " + ", ".join(TOP_LEVEL))
+            return node
+        for alias in node.names:
+            self.check_name(node, alias.asname)
+            if alias.name not in MODULES[path]:
+                hint = "import the names one by one" if alias.name == "*" else nearest(alias.name, path)
+                self.refuse(node, "name", f"{path}.{alias.name}", hint)
+        return node
+
+    # Statements that the base class refuses, or guards more than the guards here need.
+
+    def _plain(self, node: ast.AST) -> Any:
+        return self.node_contents_visit(node)
+
+    visit_Call = visit_Assign = visit_AnnAssign = visit_AugAssign = visit_For = visit_With = visit_comprehension = (
+        _plain
+    )
+    visit_Module = visit_Match = visit_match_case = visit_MatchValue = visit_MatchSingleton = visit_MatchSequence = (
+        _plain
+    )
+    visit_MatchOr = _plain
+
+    def visit_MatchAs(self, node: ast.MatchAs) -> Any:
+        self.check_name(node, node.name)
+        return self._plain(node)
+
+    def visit_MatchStar(self, node: ast.MatchStar) -> Any:
+        self.check_name(node, node.name)
+        return self._plain(node)
+
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> Any:
+        self.check_name(node, node.rest)
+        return self._plain(node)
+
+    def visit_MatchClass(self, node: ast.MatchClass) -> Any:
+        if node.kwd_attrs:
+            self.refuse(node, "statement", "class pattern with keywords", "test the attributes with if")
+        return self._plain(node)
+
+    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> ast.AST:
+        for name in node.names:
+            self.check_name(node, name)
+        return node
+
+    visit_Nonlocal = visit_Global
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        self.check_name(node, node.name, allow_magic_methods=True)
+        self.check_function_argument_names(node)
+        return self._plain(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        self.check_name(node, node.name)
+        for keyword in node.keywords:
+            if keyword.arg is None or keyword.arg == "metaclass":
+                self.refuse(node, "class", keyword.arg or "**", "metaclasses are not available")
+        node = self._plain(node)
+        if node.bases:
+            listed = self._guard(BASES_GUARD, [ast.Tuple(node.bases, ast.Load())], node.bases[0])
+            starred = ast.Starred(listed, ast.Load())
+            copy_locations(starred, listed)
+            node.bases = [starred]
+        return node

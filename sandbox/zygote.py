@@ -1,0 +1,155 @@
+"""The sandbox's own process: exec'd fresh, warmed up once, then forks one child per candidate.
+
+Run as a file by `sandbox.host` with an empty environment, before it has read anything: it holds no data, no secret and no CUDA
+context, and it never runs candidate code itself. It must stay at one thread (a child of a process that ever had more hangs
+in OpenMP). Protocol on one SOCK_SEQPACKET socket:
+
+    host → zygote   {"run": limits} + five memfds, or {"kill": true}; end of file means: kill, reap, leave
+    zygote → host   {"ready": ...} once, then one {"status": ...} per run, sent after the whole tree is dead and reaped
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandbox.facade import Facade
+
+MESSAGE_BYTES = 8192
+DESCRIPTORS = 5
+HOST_FAULT = 70
+"""Exit status of a child that could not be confined: the candidate was not run."""
+
+
+def _sweep(known: int | None) -> None:
+    """Kill and reap whatever the candidate left behind. As a subreaper the zygote is the parent of all of it."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            for child in _children():
+                os.kill(child, signal.SIGKILL)
+            os.waitpid(-1, 0)
+
+
+def _children() -> list[int]:
+    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text() if os.getpid() != 1 else ""
+    if os.getpid() == 1:
+        os.kill(-1, signal.SIGKILL)
+    return [int(pid) for pid in text.split()]
+
+
+def _watch(child: int, channel: socket.socket) -> tuple[dict[str, Any], bool]:
+    """Wait for the child, killing it if the host says so. Returns what to report, and whether the host is still there."""
+    alive, killed = True, False
+    pidfd = os.pidfd_open(child)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.register(channel, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if pidfd in ready:
+                break
+            alive = bool(channel.recv(MESSAGE_BYTES))
+            killed = True
+            poll.unregister(channel)
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+    _, status, usage = os.wait4(child, 0)
+    _sweep(child)
+    used = {"killed": killed, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": usage.ru_maxrss * 1024}
+    return {"status": status, **used}, alive
+
+
+def _child(
+    request: Mapping[str, Any], fds: list[int], facades: Mapping[str, Facade], layers: tuple[str, ...], parent: int
+) -> None:
+    """Map, confine, run. Never returns."""
+    from sandbox import runner
+    from sandbox.confinement.layers import confine
+    from sandbox.confinement.plan import Plan
+
+    status = HOST_FAULT
+    try:
+        program = runner.read_program(fds[0])
+        mapped = runner.Mapped.from_descriptors(*fds[1:])
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * os.sysconf("SC_PAGE_SIZE") + request["memory_bytes"]
+        confine(Plan(parent, limit, request["cpu_seconds"]), layers)
+        status = 1
+        runner.run(program, mapped, facades)
+        status = 0
+    except BaseException as error:
+        if status == HOST_FAULT:
+            runner.write_report(mapped.report, {"fault": f"{type(error).__name__}: {error}"[:500]})
+    finally:
+        os._exit(status)
+
+
+def _serve(channel: socket.socket, facades: Mapping[str, Facade], layers: tuple[str, ...]) -> None:
+    parent = os.getpid()
+    while True:
+        message, fds, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, DESCRIPTORS)
+        if not message:
+            return
+        request = json.loads(message)
+        if "run" not in request:  # a kill that came after its child had ended
+            continue
+        child = os.fork()
+        if child == 0:
+            _child(request["run"], fds, facades, layers, parent)
+        for fd in fds:
+            os.close(fd)
+        report, alive = _watch(child, channel)
+        if not alive:
+            return
+        channel.send(json.dumps(report).encode("ascii"))
+
+
+def _silence() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+def main(descriptor: int) -> None:
+    """Warm up, say what isolation this machine gives, serve until the host hangs up."""
+    channel = socket.socket(fileno=descriptor)
+    package = str(Path(__file__).resolve().parent.parent)
+    sys.path.insert(0, package)
+    from sandbox import selftest, warmup
+    from sandbox.confinement.linux import PR_SET_CHILD_SUBREAPER, prctl
+
+    facades = warmup.warm_up()
+    sys.path.remove(package)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    layers, missing = selftest.measure()
+    _silence()
+    channel.send(json.dumps({"ready": layers, "missing": missing}).encode("ascii"))
+    _serve(channel, facades, tuple(layers))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the host, which hangs up
+    main(int(sys.argv[1]))

@@ -1,36 +1,135 @@
-"""A sandbox for the whole session, jobs from plain tensors, and tiny model folders made on the spot."""
+"""One sandbox for the session, jobs from plain tensors, and tiny model folders made on the spot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merges import library
 from sandbox import Sandbox, TensorJob
 
-Run = Callable[..., Tensor]
-
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as started:
+    with Sandbox(allow_none=True) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def run(sandbox: Sandbox) -> Run:
-    """run(program name or source, vectors, base=None, seed=0, **hyper-parameters) -> merged task vector."""
+def job() -> Callable[..., TensorJob]:
+    """job(vectors, base=zeros, seed=0, name=...) -> TensorJob."""
 
-    def execute(program: str, vectors: list[Tensor], *, base: Tensor | None = None, seed: int = 0, **parameters: float):
-        source = program if "\n" in program else library.source(program)
+    def build(
+        vectors: Sequence[Tensor], *, base: Tensor | None = None, seed: int = 0, name: str = "a.weight"
+    ) -> TensorJob:
         named = {f"model_{i}": vector for i, vector in enumerate(vectors)}
-        zeros = torch.zeros_like(vectors[0]) if base is None else base
-        job = TensorJob(name="model.layers.0.mlp.weight", depth=0.0, vectors=named, base=zeros, seed=seed)
-        result = sandbox.execute(source, [job], parameters)
+        return TensorJob(name, 0.0, named, torch.zeros_like(vectors[0]) if base is None else base, seed)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def run_jobs(sandbox: Sandbox) -> Callable[..., Mapping[str, Tensor]]:
+    """run_jobs(program name or source, jobs, parameters) -> job name -> merged task vector."""
+
+    def execute(
+        program: str, jobs: Sequence[TensorJob], parameters: Mapping[str, float] | None = None
+    ) -> Mapping[str, Tensor]:
+        source = program if "\n" in program else library.source(program)
+        result = sandbox.execute(source, jobs, parameters)
         assert result.ok, f"{result.reason}: {result.detail}"
-        return result.outputs[job.name]
+        assert result.outputs is not None
+        return result.outputs
 
     return execute
+
+
+@pytest.fixture(scope="session")
+def run(run_jobs, job) -> Callable[..., Tensor]:
+    """run(program name or source, vectors, base=None, seed=0, **hyper-parameters) -> merged task vector."""
+
+    def execute(
+        program: str, vectors: Sequence[Tensor], *, base: Tensor | None = None, seed: int = 0, **parameters: float
+    ) -> Tensor:
+        (merged,) = run_jobs(program, [job(vectors, base=base, seed=seed)], parameters).values()
+        return merged
+
+    return execute
+
+
+@pytest.fixture(scope="session")
+def llamas(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Folders of four tiny random Llamas in bfloat16 with a tokenizer: base, expert_a, expert_b, and a tied one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    root = tmp_path_factory.mktemp("llamas")
+    words = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", *"abcdefghijklm", *"0123456789", *"+-*/=?"])}
+    plain = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    for seed, name in enumerate(("base", "expert_a", "expert_b", "tied")):
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=64,
+            tie_word_embeddings=name == "tied",
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+        model = LlamaForCausalLM(config)
+        for parameter in model.parameters():
+            parameter.data += 0.02 * torch.randn_like(parameter)  # norms start as ones in every model
+        model.to(torch.bfloat16).save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    return {path.name: path for path in root.iterdir()}
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[..., Path]:
+    """edited(folder, change, config={}) -> a copy whose tensors went through `change(dict) -> dict`."""
+
+    def edit(
+        folder: Path,
+        change: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+        config: Mapping[str, object] | None = None,
+        name: str = "edited",
+    ) -> Path:
+        copy = tmp_path / name
+        shutil.copytree(folder, copy)
+        tensors = load_file(copy / "model.safetensors")
+        save_file(change(tensors), copy / "model.safetensors", metadata={"format": "pt"})
+        settings = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps({**settings, **(config or {})}))
+        return copy
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def sharded(llamas: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base again, in three shards with an index."""
+    folder = tmp_path_factory.mktemp("sharded") / "base"
+    shutil.copytree(llamas["base"], folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    weight_map = {}
+    for i in range(3):
+        file = f"model-{i + 1:05d}-of-00003.safetensors"
+        part = {name: tensor for k, (name, tensor) in enumerate(sorted(tensors.items())) if k % 3 == i}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        weight_map.update(dict.fromkeys(part, file))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -33,16 +34,27 @@ def count_for(name: str) -> int:
     return 2 if name in PAIRS_ONLY else 3
 
 
-@pytest.mark.parametrize("program", sorted({case["program"] for case in CASES}))
-def test_program_gives_mergekits_numbers(run, program):
+@pytest.mark.parametrize("program", library.names())
+def test_program_gives_mergekits_numbers(run_jobs, job, program):
+    groups = defaultdict(list)
     for number, case in enumerate(CASES):
-        if case["program"] != program:
-            continue
-        base = TENSORS[f"{case['shape']}/base"]
-        task = [TENSORS[f"{case['shape']}/expert_{i}"] - base for i in range(case["experts"])]
-        ours = run(program, task, base=base, **case["parameters"])
-        off = (base + ours - TENSORS[f"out/{number}"]).abs().max().item()
-        assert off < 1e-5, f"off by {off} in {case}"
+        if case["program"] == program:
+            groups[json.dumps(case["parameters"])].append((f"out/{number}", case))
+    assert groups
+    for parameters, cases in groups.items():
+        bases = {out: TENSORS[f"{case['shape']}/base"] for out, case in cases}
+        jobs = [
+            job(
+                [TENSORS[f"{case['shape']}/expert_{i}"] - bases[out] for i in range(case["experts"])],
+                base=bases[out],
+                name=out,
+            )
+            for out, case in cases
+        ]
+        merged = run_jobs(program, jobs, json.loads(parameters))
+        for out, case in cases:
+            off = (bases[out] + merged[out] - TENSORS[out]).abs().max().item()
+            assert off < 1e-5, f"off by {off} in {case}"
 
 
 def test_goldens_cover_every_program():
@@ -62,13 +74,12 @@ def test_source_states_its_paper_and_numbers_only_as_parameters(name):
     assert all(type(value) in (int, float) for value in signature_of(source).parameters.values())
 
 
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", library.names())
-def test_shape_is_kept_and_zero_vectors_give_zero(run, name, shape):
-    zeros = [torch.zeros(shape)] * count_for(name)
-    merged = run(name, zeros, base=torch.ones(shape))
-    assert merged.shape == shape
-    assert torch.allclose(merged, torch.zeros(shape), atol=1e-6)
+def test_shape_is_kept_and_zero_vectors_give_zero(run_jobs, job, name):
+    jobs = [job([torch.zeros(shape)] * count_for(name), base=torch.ones(shape), name=str(shape)) for shape in SHAPES]
+    for shape, merged in run_jobs(name, jobs).items():
+        assert str(tuple(merged.shape)) == shape
+        assert merged.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("name", sorted(set(library.names()) - RANDOM - ORDER_MATTERS))
@@ -194,13 +205,14 @@ def test_dare_keeps_its_rate_and_repeats_with_its_seed(run, name):
     assert not torch.equal(merged, run(name, [model, zeros], density=density, scale=1.0, seed=6))
 
 
-def test_dare_keeps_the_expectation(run):
+def test_dare_keeps_the_expectation(run, run_jobs, job):
     models = vectors(3, (8, 9))
-    draws = [run("dare_linear", models, density=0.5, scale=1.0, seed=seed) for seed in range(400)]
+    jobs = [job(models, seed=seed, name=str(seed)) for seed in range(400)]
+    draws = torch.stack(list(run_jobs("dare_linear", jobs, {"density": 0.5, "scale": 1.0}).values()))
     expected = run("task_arithmetic", models, scale=1.0)
     # variance of one value: (1/p - 1) * sum of squares, here with p = 1/2
     deviation = (sum(m.square() for m in models) / len(draws)).sqrt()
-    assert ((torch.stack(draws).mean(0) - expected).abs() < 5 * deviation).all()
+    assert ((draws.mean(0) - expected).abs() < 5 * deviation).all()
 
 
 def test_dare_masks_of_the_models_are_independent(run):

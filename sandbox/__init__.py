@@ -1,4 +1,5 @@
-"""Runs untrusted merge programs: a gate that says why not, and a confined process per program. See `sandbox/README.md`."""
+"""Runs untrusted merge programs: a gate that says why not, and a confined process per program. See
+`sandbox/README.md`."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`Sandbox` and `PackedJobs` need torch, which is slow to import; the gate alone does not, so they are loaded on first use."""
+    """`Sandbox` and `PackedJobs` need torch, which is slow to import; the gate alone does not, so they are loaded on
+    first use."""
     if name == "Sandbox":
         from sandbox.host import Sandbox
 

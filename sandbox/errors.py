@@ -1,4 +1,5 @@
-"""Exceptions of the sandbox: faults of the host or of its user. What a candidate program does wrong is never one of these.
+"""Exceptions of the sandbox: faults of the host or of its user. What a candidate program does wrong is never one of
+these.
 
 SandboxError
 ├── SandboxUserError       the caller gave something that cannot be used; one line: what, expected, got, what to do

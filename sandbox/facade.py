@@ -79,7 +79,7 @@ def _wraps(wrapped: Any, *_: object, **__: object) -> Callable[[Any], Any]:
 def _dataclass(kind: type | None = None, /, **options: Any) -> Any:
     import dataclasses
 
-    decorate = _own_class(lambda own: dataclasses.dataclass(own, **options))  # type: ignore[call-overload, no-any-return]
+    decorate = _own_class(lambda own: dataclasses.dataclass(own, **options))
     return decorate if kind is None else decorate(kind)
 
 
@@ -150,7 +150,8 @@ def _replacements() -> dict[str, Any]:
 
 
 def build_facades() -> dict[str, Facade]:
-    """One stand-in per allow-listed module, by dotted path. Imports the real modules; names a version lacks are skipped."""
+    """One stand-in per allow-listed module, by dotted path. Imports the real modules; names a version lacks are
+    skipped."""
     replaced = _replacements()
     facades: dict[str, Facade] = {}
     for path in sorted(MODULES, key=lambda p: -p.count(".")):  # submodules first: parents hold them

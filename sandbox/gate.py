@@ -1,7 +1,7 @@
 """The gate: from any text to a verdict, and from an accepted text to code whose guards are in place.
 
-`check` runs in the host: a size cap, a parse, a depth cap and the transformer. It compiles nothing (compiling is an attack
-surface) and never raises for what the text says. `compile_program` runs only in the confined child.
+`check` runs in the host: a size cap, a parse, a depth cap and the transformer. It compiles nothing (compiling is an
+attack surface) and never raises for what the text says. `compile_program` runs only in the confined child.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ CANDIDATE_FILE = "<candidate>"
 """File name of a program's code; tracebacks and guards know a program's frames and functions by it."""
 
 MAX_DEPTH = 120
-"""Deepest nesting of the syntax tree: the transformer and the compiler recurse, and the host's stack is not the candidate's."""
+"""Deepest nesting of the syntax tree: the transformer and the compiler recurse, and the host's stack is not the
+candidate's."""
 
 MAX_NODES = 40_000
 
 _PARSE_ERRORS = (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError)
-# ValueError: null bytes, huge integers; MemoryError: the parser's own stack is full; SyntaxError covers bad indentation.
+# ValueError: null bytes, huge integers; MemoryError: the parser's own stack is full; SyntaxError covers bad
+# indentation.
 
 
 class _TooDeep(Exception):

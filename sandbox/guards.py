@@ -1,10 +1,10 @@
-"""The run-time half of the language gate: what every attribute read, attribute target, item target and import passes through.
+"""The run-time half of the language gate: what every attribute read, attribute target, item target and import passes
+through.
 
 A refusal is raised as `PolicyViolation` and also noted in `Guards.violation`, so that a program that catches everything
-still ends with the verdict `policy`. Where the object has no such attribute at all, Python's own AttributeError is raised: a
-typo is the program's exception, not a violation.
+still ends with the verdict `policy`. Where the object has no such attribute at all, Python's own AttributeError is
+raised: a typo is the program's exception, not a violation.
 """
-
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from sandbox.names_python import BUILTINS, READABLE_SPECIALS, STANDARD
 from sandbox.names_torch import TENSOR_NAMES, TENSOR_WRITABLE
 from sandbox.rules import PolicyViolation, Refusal
 from sandbox.transformer import BASES_GUARD, ITEM_GUARD, READ_GUARD, WRITE_GUARD
+from sandbox.words import words
 
 _FORMATTERS = frozenset({"format", "format_map"})
 _NAMED_TUPLE_METHODS = frozenset({"_replace", "_asdict", "_fields", "_make", "_field_defaults"})
@@ -56,7 +57,7 @@ class OutputLimit(Exception):
 
 
 def _public(kind: type, without: frozenset[str] = frozenset()) -> frozenset[str]:
-    return frozenset(n for n in dir(kind) if not n.startswith("_")) - without - INSPECT_ATTRIBUTES
+    return frozenset(n for n in dir(kind) if not n.startswith("_") and n not in INSPECT_ATTRIBUTES) - without
 
 
 def _dict_views() -> tuple[type, ...]:
@@ -65,8 +66,16 @@ def _dict_views() -> tuple[type, ...]:
 
 
 def _type_table() -> dict[type, frozenset[str]]:
-    plain = (int, float, complex, bytes, bytearray, list, tuple, dict, set, frozenset, range, slice, property, collections.deque,
-             collections.defaultdict, collections.OrderedDict, collections.Counter, collections.ChainMap, *_dict_views())  # fmt: skip
+    numbers_and_text = (int, float, complex, bytes, bytearray, range, slice, property)
+    containers = (list, tuple, dict, set, frozenset, *_dict_views())
+    more = (
+        collections.deque,
+        collections.defaultdict,
+        collections.OrderedDict,
+        collections.Counter,
+        collections.ChainMap,
+    )
+    plain: tuple[type, ...] = (*numbers_and_text, *containers, *more)
     table = {kind: _public(kind) for kind in plain}
     table[str] = _public(str, _FORMATTERS)
     table[BaseException] = frozenset({"args", "add_note", "value", "name", "obj"})
@@ -75,15 +84,15 @@ def _type_table() -> dict[type, frozenset[str]]:
     table[type(functools.lru_cache(lambda: None))] = frozenset({"cache_clear", "cache_info"})
     table[random.Random] = STANDARD["random"] - {"Random"}
     table[torch.Tensor] = TENSOR_NAMES
-    table[torch.dtype] = frozenset("is_floating_point is_complex is_signed itemsize to_real to_complex".split())
+    table[torch.dtype] = words("is_floating_point is_complex is_signed itemsize to_real to_complex")
     table[torch.device] = frozenset({"type", "index"})
     table[torch.Size] = frozenset({"numel", "count", "index"})
     table[torch.Generator] = frozenset({"manual_seed", "initial_seed", "device", "get_state", "set_state"})
     for limits in (torch.finfo, torch.iinfo, np.finfo, np.iinfo):
-        table[limits] = frozenset("bits dtype eps max min tiny smallest_normal resolution precision".split())
+        table[limits] = words("bits dtype eps max min tiny smallest_normal resolution precision")
     table[np.ndarray] = table[np.generic] = NDARRAY_NAMES
-    table[np.dtype] = frozenset("name kind itemsize type char num str".split())
-    table[np.ufunc] = frozenset("reduce accumulate outer at reduceat nin nout".split())
+    table[np.dtype] = words("name kind itemsize type char num str")
+    table[np.ufunc] = words("reduce accumulate outer at reduceat nin nout")
     table[np.random.Generator] = _public(np.random.Generator, frozenset({"bit_generator", "spawn", "bytes"}))
     table[np.random.RandomState] = _public(np.random.RandomState, frozenset({"bytes"}))
     return table
@@ -112,7 +121,7 @@ class _GuardedFormatter(string.Formatter):
         self._read = read
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
-        first, rest = string._string.formatter_field_name_split(field_name)  # type: ignore[attr-defined]  # as the base does
+        first, rest = string._string.formatter_field_name_split(field_name)  # type: ignore[attr-defined]
         value = self.get_value(first, args, kwargs)
         for is_attribute, key in rest:
             value = self._read(value, key) if is_attribute else value[key]
@@ -186,12 +195,12 @@ class Guards:
         owner = object.__getattribute__(obj, "_path") if kind is Facade else kind.__name__
         raise self.refuse("name" if kind is Facade else "attribute", f"{owner}.{name}")
 
-    def _format_of(self, obj: str, name: str) -> Callable[..., str]:
-        if name == "format_map":
+    def _format_of(self, obj: str | type[str], name: str) -> Callable[..., str]:
+        if name == "format_map" and not isinstance(obj, type):
             return lambda mapping: self._formatter.vformat(obj, (), mapping)
-        if isinstance(obj, str):
-            return lambda *args, **kwargs: self._formatter.vformat(obj, args, kwargs)
-        return lambda text, *args, **kwargs: self._formatter.vformat(text, args, kwargs)
+        if isinstance(obj, type):
+            return lambda text, *args, **kwargs: self._formatter.vformat(text, args, kwargs)
+        return lambda *args, **kwargs: self._formatter.vformat(obj, args, kwargs)
 
     def _may_read(self, obj: Any, name: str) -> bool:
         if not isinstance(name, str) or name in INSPECT_ATTRIBUTES:
@@ -273,7 +282,8 @@ class Guards:
         if level == 0 and name in self._facades:
             return self._facades[name if fromlist else name.split(".")[0]]
         if name in sys.modules and name.split(".")[0] in ("numpy", "torch"):
-            # numpy's C code imports its own parts through the calling frame and then reads sys.modules: let it, empty-handed.
+            # numpy's C code imports its own parts through the calling frame and then reads sys.modules: let it,
+            # empty-handed.
             return Facade(name, {})
         raise self.refuse("import", name)
 

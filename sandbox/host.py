@@ -1,7 +1,7 @@
 """The parent's side: starts the zygote, sends programs, decides every reason.
 
-Covered: a candidate that loops, hogs, crashes, lies about its result, or leaves processes behind. The parent waits until the
-whole tree is dead and reaped before it looks at the result, and believes only its own shapes and dtypes.
+Covered: a candidate that loops, hogs, crashes, lies about its result, or leaves processes behind. The parent waits
+until the whole tree is dead and reaped before it looks at the result, and believes only its own shapes and dtypes.
 Not covered: kernel bugs, side channels, programs that are merely clever (`sandbox/README.md`).
 """
 
@@ -106,7 +106,8 @@ class Sandbox:
                 self._zygote = None
 
     def pack(self, jobs: Sequence[TensorJob]) -> PackedJobs:
-        """Lay the jobs out in sealed memory once, for many programs. Close it when done; later changes to the tensors do not show.
+        """Lay the jobs out in sealed memory once, for many programs. Close it when done; later changes to the tensors
+        do not show.
 
         Raises:
             JobError: a job is malformed.
@@ -205,8 +206,8 @@ class _Zygote:
         command = [sys.executable, "-s", "-P", str(Path(__file__).with_name("zygote.py")), str(theirs.fileno())]
         try:
             self._process = subprocess.Popen(
-                command, env=_ENVIRONMENT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=self._errors, start_new_session=True, cwd="/",
+                command, env=_ENVIRONMENT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=self._errors, start_new_session=True, cwd="/",
             )  # fmt: skip
         except OSError as error:
             ours.close()
@@ -298,7 +299,8 @@ def _rejected(verdict: Verdict, seconds: float, isolation: Isolation) -> Executi
 def _judge(
     outcome: _Outcome, box: Mailbox, packed: PackedJobs, limits: Limits, isolation: Isolation
 ) -> ExecutionResult:
-    """The reason, decided here: by the parent's clock, the kernel's word on how the child ended, then the child's report."""
+    """The reason, decided here: by the parent's clock, the kernel's word on how the child ended, then the child's
+    report."""
 
     def failed(reason: Reason, detail: str, line: int | None = None, rule: str | None = None) -> ExecutionResult:
         text = detail[: limits.detail_bytes]

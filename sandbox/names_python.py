@@ -5,107 +5,106 @@ and friends (write attributes past the guard; `wraps` is replaced by a plain one
 `typing.get_type_hints` (evaluates strings), `random.SystemRandom` (not reproducible), `id` (not reproducible).
 """
 
-
 from __future__ import annotations
 
-BUILTINS = frozenset(
+from sandbox.words import words
+
+BUILTINS = words(
     """
-    abs all any bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float format frozenset
-    hash hex int isinstance issubclass iter len list map max min next object oct ord pow property range repr
+    abs all any bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float format
+    frozenset hash hex int isinstance issubclass iter len list map max min next object oct ord pow property range repr
     reversed round set slice sorted staticmethod str sum super tuple zip
     ArithmeticError AssertionError AttributeError BaseException EOFError Exception FloatingPointError IndexError
     KeyError LookupError MemoryError NameError NotImplementedError OverflowError RecursionError
-    RuntimeError RuntimeWarning StopIteration SyntaxError TypeError UnboundLocalError UnicodeError UserWarning ValueError Warning
-    ZeroDivisionError DeprecationWarning ImportError ModuleNotFoundError OSError
+    RuntimeError RuntimeWarning StopIteration SyntaxError TypeError UnboundLocalError UnicodeError UserWarning
+    ValueError Warning ZeroDivisionError DeprecationWarning ImportError ModuleNotFoundError OSError
     True False None NotImplemented Ellipsis __build_class__ __debug__
-    """.split()
+    """
 )
 """Taken as they are. Beside these the guards supply: __import__, delattr, getattr, hasattr, print, setattr, type."""
 
-GUARDED_BUILTINS = frozenset("__import__ delattr getattr hasattr print setattr type".split())
+GUARDED_BUILTINS = words("__import__ delattr getattr hasattr print setattr type")
 
-MISSING_BUILTINS = frozenset(
+MISSING_BUILTINS = words(
     """
-    open exec eval compile input globals locals vars dir breakpoint memoryview exit quit help id copyright credits license
-    aiter anext __loader__ __spec__ __builtins__ SystemExit KeyboardInterrupt GeneratorExit
-    """.split()
+    open exec eval compile input globals locals vars dir breakpoint memoryview exit quit help id copyright credits
+    license aiter anext __loader__ __spec__ __builtins__ SystemExit KeyboardInterrupt GeneratorExit
+    """
 )
 """Built-ins of Python that programs do not get; known by name so that the refusal comes before the run."""
 
 STANDARD: dict[str, frozenset[str]] = {
-    "math": frozenset(
+    "math": words(
         """
-        acos acosh asin asinh atan atan2 atanh cbrt ceil comb copysign cos cosh degrees dist e erf erfc exp exp2 expm1 fabs
-        factorial floor fmod frexp fsum gamma gcd hypot inf isclose isfinite isinf isnan isqrt lcm ldexp lgamma log log10
-        log1p log2 modf nan nextafter perm pi pow prod radians remainder sin sinh sqrt tan tanh tau trunc ulp
-        """.split()
+        acos acosh asin asinh atan atan2 atanh cbrt ceil comb copysign cos cosh degrees dist e erf erfc exp exp2 expm1
+        fabs factorial floor fmod frexp fsum gamma gcd hypot inf isclose isfinite isinf isnan isqrt lcm ldexp lgamma
+        log log10 log1p log2 modf nan nextafter perm pi pow prod radians remainder sin sinh sqrt tan tanh tau trunc ulp
+        """
     ),
-    "itertools": frozenset(
+    "itertools": words(
         """
         accumulate batched chain combinations combinations_with_replacement compress count cycle dropwhile filterfalse
         groupby islice pairwise permutations product repeat starmap takewhile tee zip_longest
-        """.split()
-    ),
-    "functools": frozenset("cache cached_property cmp_to_key lru_cache partial reduce total_ordering wraps".split()),
-    "collections": frozenset("ChainMap Counter OrderedDict abc defaultdict deque namedtuple".split()),
-    "collections.abc": frozenset(
         """
-        Callable Collection Container Generator Hashable Iterable Iterator Mapping MutableMapping MutableSequence MutableSet
-        Reversible Sequence Set Sized
-        """.split()
     ),
-    "dataclasses": frozenset(
-        "KW_ONLY MISSING InitVar asdict astuple dataclass field fields is_dataclass replace".split()
+    "functools": words("cache cached_property cmp_to_key lru_cache partial reduce total_ordering wraps"),
+    "collections": words("ChainMap Counter OrderedDict abc defaultdict deque namedtuple"),
+    "collections.abc": words(
+        """
+        Callable Collection Container Generator Hashable Iterable Iterator Mapping MutableMapping MutableSequence
+        MutableSet Reversible Sequence Set Sized
+        """
     ),
-    "typing": frozenset(
+    "dataclasses": words("KW_ONLY MISSING InitVar asdict astuple dataclass field fields is_dataclass replace"),
+    "typing": words(
         """
         Annotated Any Callable ClassVar DefaultDict Deque Dict Final FrozenSet Generator Generic Iterable Iterator List
-        Literal Mapping MutableMapping MutableSequence NamedTuple NewType NoReturn Optional OrderedDict ParamSpec Protocol
-        Self Sequence Set Tuple Type TypeAlias TypedDict TypeVar Union Counter cast final overload TYPE_CHECKING
-        """.split()
-    ),
-    "random": frozenset(
+        Literal Mapping MutableMapping MutableSequence NamedTuple NewType NoReturn Optional OrderedDict ParamSpec
+        Protocol Self Sequence Set Tuple Type TypeAlias TypedDict TypeVar Union Counter cast final overload
+        TYPE_CHECKING
         """
-        Random betavariate choice choices expovariate gammavariate gauss lognormvariate normalvariate paretovariate randint
-        random randrange sample seed shuffle triangular uniform vonmisesvariate weibullvariate
-        """.split()
     ),
-    "copy": frozenset("copy deepcopy".split()),
-    "operator": frozenset(
+    "random": words(
+        """
+        Random betavariate choice choices expovariate gammavariate gauss lognormvariate normalvariate paretovariate
+        randint random randrange sample seed shuffle triangular uniform vonmisesvariate weibullvariate
+        """
+    ),
+    "copy": words("copy deepcopy"),
+    "operator": words(
         """
         abs add and_ concat contains countOf delitem eq floordiv ge getitem gt iadd iand ifloordiv imatmul imul index
         indexOf inv invert ior ipow isub itemgetter itruediv ixor le lshift lt matmul mod mul ne neg not_ or_ pos pow
         rshift setitem sub truediv truth xor
-        """.split()
-    ),
-    "abc": frozenset("ABC abstractmethod".split()),
-    "enum": frozenset("Enum Flag IntEnum IntFlag StrEnum auto unique".split()),
-    "heapq": frozenset("heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest".split()),
-    "bisect": frozenset("bisect bisect_left bisect_right insort insort_left insort_right".split()),
-    "statistics": frozenset(
         """
-        correlation covariance fmean geometric_mean harmonic_mean linear_regression mean median median_grouped median_high
-        median_low mode multimode pstdev pvariance quantiles stdev variance
-        """.split()
     ),
-    "numbers": frozenset("Complex Integral Number Rational Real".split()),
-    "__future__": frozenset(
-        "annotations division absolute_import print_function unicode_literals generator_stop".split()
+    "abc": words("ABC abstractmethod"),
+    "enum": words("Enum Flag IntEnum IntFlag StrEnum auto unique"),
+    "heapq": words("heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest"),
+    "bisect": words("bisect bisect_left bisect_right insort insort_left insort_right"),
+    "statistics": words(
+        """
+        correlation covariance fmean geometric_mean harmonic_mean linear_regression mean median median_grouped
+        median_high median_low mode multimode pstdev pvariance quantiles stdev variance
+        """
     ),
-    "warnings": frozenset("filterwarnings simplefilter warn".split()),
+    "numbers": words("Complex Integral Number Rational Real"),
+    "__future__": words("annotations division absolute_import print_function unicode_literals generator_stop"),
+    "warnings": words("filterwarnings simplefilter warn"),
 }
-"""`warnings` is a facade whose functions do nothing: honest programs silence warnings, and there is nobody to hear them."""
+"""`warnings` is a facade whose functions do nothing: honest programs silence warnings, and there is nobody to hear
+them."""
 
-SPECIAL_METHODS = frozenset(
+SPECIAL_METHODS = words(
     """
-    __init__ __call__ __len__ __iter__ __next__ __getitem__ __setitem__ __delitem__ __contains__ __repr__ __str__ __bool__
-    __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__
-    __imul__ __truediv__ __rtruediv__ __itruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __pow__ __rpow__ __matmul__
-    __rmatmul__ __neg__ __pos__ __abs__ __invert__ __and__ __or__ __xor__ __float__ __int__ __index__ __round__ __enter__
-    __exit__ __post_init__ __missing__ __reversed__ __copy__ __deepcopy__ __new__
-    """.split()
+    __init__ __call__ __len__ __iter__ __next__ __getitem__ __setitem__ __delitem__ __contains__ __repr__ __str__
+    __bool__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__
+    __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__
+    __pow__ __rpow__ __matmul__ __rmatmul__ __neg__ __pos__ __abs__ __invert__ __and__ __or__ __xor__ __float__
+    __int__ __index__ __round__ __enter__ __exit__ __post_init__ __missing__ __reversed__ __copy__ __deepcopy__ __new__
+    """
 )
 """Special methods that a program's class may define, and call by name (`super().__init__(...)`, `self.__call__(x)`)."""
 
-READABLE_SPECIALS = frozenset("__name__ __doc__ __qualname__ __class__".split()) | SPECIAL_METHODS
+READABLE_SPECIALS = words("__name__ __doc__ __qualname__ __class__") | SPECIAL_METHODS
 """Special attributes that may be read. `__class__` only gives what `type(x)` gives."""

@@ -36,7 +36,7 @@ class Reason(StrEnum):
 
 
 _MEANINGS: dict[Reason, str] = {
-    Reason.POLICY: "the program uses something that merge programs are not given; the rule, the name and the line say what",
+    Reason.POLICY: "the program uses what merge programs are not given; rule, name and line say what",
     Reason.SYNTAX: "the text is not valid Python, or is nested too deeply to be compiled",
     Reason.SOURCE_SIZE: "the source text is longer than the limit",
     Reason.TIMEOUT: "the program was still running when the wall-clock limit passed; its processes were killed",

@@ -99,8 +99,8 @@ class ExecutionResult:
         reason, detail, line: why not, and where in the program's source, as far as known.
             `detail` may hold text that the program chose: escaped and truncated, but untrusted.
         seconds: wall time by the parent's clock.
-        peak_memory_bytes: highest resident set of the candidate's process (the shared zygote pages included); 0 if none ran.
-        isolation: the level under which it ran.
+        peak_memory_bytes: highest resident set of the candidate's process (the shared zygote pages included); 0 if
+        none ran. isolation: the level under which it ran.
         outputs: job name -> merged task vector (float32, the inputs' shape); None unless ok.
         sha256: over names, shapes and bytes of the outputs, independent of job order; None unless ok.
         rule: the gate's rule, where the reason is `policy`.

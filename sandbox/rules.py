@@ -9,7 +9,7 @@ RULES: dict[str, str] = {
     "name": "this name of the module is not on the allow-list for merge programs",
     "builtin": "this built-in is not given to merge programs",
     "reserved-name": "names with two leading underscores, and the gate's own names, cannot be used",
-    "underscore-attribute": "attributes with two leading underscores, and private ones of library objects, cannot be read",
+    "underscore-attribute": "attributes with two leading underscores cannot be read",
     "attribute": "this attribute is not on the allow-list of its type",
     "attribute-write": "attributes can be set only on objects of the program's own classes",
     "item-write": "items can be set only on tensors, arrays, lists, dicts and the program's own objects",
@@ -22,7 +22,8 @@ RULES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """One thing the gate refuses: rule, the name it is about, the line (1-based; None where the text has none), and words."""
+    """One thing the gate refuses: rule, the name it is about, the line (1-based; None where the text has none), and
+    words."""
 
     rule: str
     name: str

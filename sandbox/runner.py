@@ -1,7 +1,7 @@
 """The one file that runs candidate code. Everything here happens in a forked child that is destroyed afterwards.
 
-Order: map the memory, close every descriptor, confine, and only then compile and run. The report is written into memory that
-was mapped before; nothing is returned through a descriptor.
+Order: map the memory, close every descriptor, confine, and only then compile and run. The report is written into
+memory that was mapped before; nothing is returned through a descriptor.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Mapped:
 
     @classmethod
     def from_descriptors(cls, jobs: int, inputs: int, outputs: int, report: int) -> Mapped:
-        """Maps the four memfds. Inputs are private: in-place operations work and the parent's bytes stay as they are."""
+        """Maps the four memfds. Inputs are private: in-place operations work and the parent's bytes stay as they
+        are."""
 
         def whole(fd: int, flags: int) -> mmap.mmap | None:
             size = _size(fd)
@@ -144,7 +145,8 @@ def _run_job(program: Program, code: CodeType, guards: Guards, job: Mapping[str,
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds every generator the program can reach and resets the switches it may flip: nothing carries over between jobs."""
+    """Seeds every generator the program can reach and resets the switches it may flip: nothing carries over between
+    jobs."""
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
@@ -160,12 +162,11 @@ def _tensor(memory: mmap.mmap | None, offset: int, shape: list[int]) -> torch.Te
 
 def _judge(guards: Guards, act: Callable[[], Any]) -> Any:
     """The result of `act`, or a Failure that says which reason its exception means."""
+    result, failure = None, None
     try:
         result = act()
     except BaseException as error:
         failure = _failure_of(error)
-    else:
-        failure = None
     if guards.violation is not None:  # also where the program caught it
         refusal, line = guards.violation
         failure = Failure(Reason.POLICY, refusal.detail, line, refusal.rule)

@@ -6,7 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from sandbox.confinement.layers import FULL_LAYERS, LAYERS, Layer, session
+from sandbox.confinement import session
+from sandbox.confinement.layers import FULL_LAYERS, LAYERS, Layer
 from sandbox.confinement.plan import LayerAbsent, Plan
 from sandbox.records import GIB
 

@@ -1,7 +1,9 @@
-"""What `merge_models` declares: the optional inputs it wants and its hyper-parameters. Read from the text; nothing runs.
+"""What `merge_models` declares: the optional inputs it wants and its hyper-parameters. Read from the text; nothing
+runs.
 
-A program defines `merge_models(model_dict, device)` at the top level. It may declare `name`, `depth`, `base`, `rng` by name, and
-keyword-only arguments with number defaults, which are its hyper-parameters. Other arguments need a default, and keep it.
+A program defines `merge_models(model_dict, device)` at the top level. It may declare `name`, `depth`, `base`, `rng`
+by name, and keyword-only arguments with number defaults, which are its hyper-parameters. Other arguments need a
+default, and keep it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ def check_entry(tree: ast.Module) -> Refusal | None:
     }
     for argument in sorted(optional | required_keywords, key=lambda a: (a.lineno, a.col_offset)):
         if argument.arg not in OPTIONAL_INPUTS:
-            hint = f"'{argument.arg}' is given by nobody: declare it keyword-only with a number default (a hyper-parameter)"
+            hint = (
+                f"'{argument.arg}' is given by nobody: make it keyword-only with a number default (a hyper-parameter)"
+            )
             return Refusal("signature", argument.arg, argument.lineno, hint)
     return None
 
@@ -65,7 +69,6 @@ def _number(node: ast.expr | None) -> float | int | None:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         sign = -1 if isinstance(node.op, ast.USub) else 1
         node = node.operand
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        number: float | int = node.value
-        return sign * number
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return sign * node.value
     return None

@@ -1,11 +1,12 @@
 """Tensors between parent and child: memfds, never files, never pickle.
 
     jobs     sealed    JSON: names, depths, seeds, shapes, and where each tensor lies
-    inputs   sealed    float32 tensors, each on a 64-byte boundary (as torch's own allocator aligns, so that kernels act alike)
-    outputs  pre-sized the parent fixes size and layout; the child can neither grow nor shrink it
+    inputs   sealed    float32 tensors, each on a 64-byte boundary (as torch's own allocator aligns, so that kernels
+    act alike) outputs  pre-sized the parent fixes size and layout; the child can neither grow nor shrink it
     report   pre-sized 4-byte length + JSON
 
-The parent reads outputs and report only after the child is dead and reaped, and believes only its own shapes and dtypes.
+The parent reads outputs and report only after the child is dead and reaped, and believes only its own shapes and
+dtypes.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def _read_into(fd: int, view: memoryview, offset: int) -> None:
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).numpy()).cast("B")
+    array: Any = tensor.reshape(-1).numpy()
+    return memoryview(array).cast("B")
 
 
 class PackedJobs:

@@ -1,11 +1,14 @@
-"""The static half of the language gate: RestrictedPython's transformer, with the subset widened to what honest programs use.
+"""The static half of the language gate: RestrictedPython's transformer, with the subset widened to what honest
+programs use.
 
-RestrictedPython refuses every kind of node it does not know; that stays. What changes: names with one underscore, annotated
-and augmented assignment, nonlocal, classes and `match` are allowed; iteration, unpacking and reading items need no guard
-(they give only what the object's own methods give); every attribute read and every attribute or item **target**, wherever it
-stands (`for x.a in`, `with ... as x[0]`, tuple targets), goes through a run-time guard (`sandbox.guards`).
+RestrictedPython refuses every kind of node it does not know; that stays. What changes: names with one underscore,
+annotated and augmented assignment, nonlocal, classes and `match` are allowed; iteration, unpacking and reading items
+need no guard (they give only what the object's own methods give); every attribute read and every attribute or item
+**target**, wherever it stands (`for x.a in`, `with ... as x[0]`, tuple targets), goes through a run-time guard
+(`sandbox.guards`).
 
-Chains that begin at an imported module (`torch.linalg.svd`) are also checked here, so that a refusal comes before the run.
+Chains that begin at an imported module (`torch.linalg.svd`) are also checked here, so that a refusal comes before the
+run.
 """
 
 from __future__ import annotations
@@ -32,14 +35,13 @@ def _bound_names(tree: ast.AST) -> set[str]:
     """Every name that the program binds in any scope by other means than an import."""
     bound: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            bound.add(node.id)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef) or isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            bound.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            bound.add(node.rest)
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
+                bound.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.MatchMapping(rest=str(name)):
+                bound.add(name)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                bound.add(name)
     return bound
 
 

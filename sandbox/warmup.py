@@ -1,6 +1,8 @@
-"""Everything that must have happened once before a child is locked in: imports, CPU dispatch, LAPACK, lazy paths, formatting.
+"""Everything that must have happened once before a child is locked in: imports, CPU dispatch, LAPACK, lazy paths,
+formatting.
 
-Without it torch would fall back to other kernels inside (and numbers would change), or a lazy import would end an honest program.
+Without it torch would fall back to other kernels inside (and numbers would change), or a lazy import would end an
+honest program.
 """
 
 from __future__ import annotations
@@ -15,21 +17,24 @@ import torch
 import torch.nn.functional as F
 
 from sandbox.facade import Facade, build_facades
+from sandbox.words import words
 
-_LAZY_MODULES = (
-    "torch._tensor_str", "torch._lowrank", "torch._linalg_utils", "torch._lobpcg", "torch.functional", "torch.autograd.grad_mode",
-    "torch.overrides", "torch._jit_internal", "torch.special", "torch.fft", "numpy.linalg", "numpy.random", "numpy.fft",
-    "numpy.polynomial", "numpy._core._methods", "numpy._core._dtype", "numpy._core._internal", "numpy._core._exceptions",
-    "numpy.lib._histograms_impl", "fractions", "decimal", "statistics", "encodings.idna", "encodings.unicode_escape",
-    "encodings.ascii", "encodings.latin_1", "string", "RestrictedPython.transformer", "traceback", "linecache", "tokenize",
-)  # fmt: skip
+_LAZY_MODULES = words(
+    """
+    torch._tensor_str torch._lowrank torch._linalg_utils torch._lobpcg torch.functional torch.autograd.grad_mode
+    torch.overrides torch._jit_internal torch.special torch.fft numpy.linalg numpy.random numpy.fft numpy.polynomial
+    numpy._core._methods numpy._core._dtype numpy._core._internal numpy._core._exceptions numpy.lib._histograms_impl
+    fractions decimal statistics encodings.idna encodings.unicode_escape encodings.ascii encodings.latin_1 string
+    RestrictedPython.transformer traceback linecache tokenize
+    """
+)
 
 
 def warm_up() -> dict[str, Facade]:
     """Import and exercise everything once, in this process; returns the module stand-ins for the children."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # a warning would be formatted with its source line, which opens a file
-    for name in _LAZY_MODULES:
+    for name in sorted(_LAZY_MODULES):
         importlib.import_module(name)
     _exercise_torch()
     _exercise_numpy()

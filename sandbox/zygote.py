@@ -1,8 +1,8 @@
 """The sandbox's own process: exec'd fresh, warmed up once, then forks one child per candidate.
 
-Run as a file by `sandbox.host` with an empty environment, before it has read anything: it holds no data, no secret and no CUDA
-context, and it never runs candidate code itself. It must stay at one thread (a child of a process that ever had more hangs
-in OpenMP). Protocol on one SOCK_SEQPACKET socket:
+Run as a file by `sandbox.host` with an empty environment, before it has read anything: it holds no data, no secret
+and no CUDA context, and it never runs candidate code itself. It must stay at one thread (a child of a process that
+ever had more hangs in OpenMP). Protocol on one SOCK_SEQPACKET socket:
 
     host → zygote   {"run": limits} + five memfds, or {"kill": true}; end of file means: kill, reap, leave
     zygote → host   {"ready": ...} once, then one {"status": ...} per run, sent after the whole tree is dead and reaped
@@ -52,7 +52,8 @@ def _children() -> list[int]:
 
 
 def _watch(child: int, channel: socket.socket) -> tuple[dict[str, Any], bool]:
-    """Wait for the child, killing it if the host says so. Returns what to report, and whether the host is still there."""
+    """Wait for the child, killing it if the host says so. Returns what to report, and whether the host is still
+    there."""
     alive, killed = True, False
     pidfd = os.pidfd_open(child)
     try:

@@ -1,9 +1,8 @@
 """The table of layers: what FULL means, in which order the child puts them on, and what to do where one is missing.
 
-A layer is a file with `apply(plan)` (in the child, just before the candidate runs) and `probe(plan)` (in a forked probe at
-start, with the layer on: raise LayerAbsent, or die, unless it holds). To add one: write the file, add a row.
+A layer is a file with `apply(plan)` (in the child, just before the candidate runs) and `probe(plan)` (in a forked
+probe at start, with the layer on: raise LayerAbsent, or die, unless it holds). To add one: write the file, add a row.
 """
-
 
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 from sandbox.confinement import descriptors, no_new_privs, rlimits, session
 from sandbox.confinement.plan import Plan
+from sandbox.words import words
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ LAYERS: tuple[Layer, ...] = (
 )
 """In the order in which the child puts them on; each later one may forbid what an earlier one needs."""
 
-FULL_LAYERS: frozenset[str] = frozenset(
-    "session descriptors rlimits no_new_privs namespaces privileges landlock seccomp".split()
-)
+FULL_LAYERS: frozenset[str] = words("session descriptors rlimits no_new_privs namespaces privileges landlock seccomp")
 """FULL means that every one of these holds, shown by doing at start. Control groups are not among them (not built)."""
 
 LEAST_LAYERS: frozenset[str] = frozenset({"session", "rlimits"})

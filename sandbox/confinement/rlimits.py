@@ -6,10 +6,13 @@ import os
 import resource
 
 from sandbox.confinement.plan import LayerAbsent, Plan
+from sandbox.words import words
 
-_ZERO = ("RLIMIT_NOFILE", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NPROC", "RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_SIGPENDING",
-         "RLIMIT_NICE", "RLIMIT_RTPRIO")  # fmt: skip
-"""RLIMIT_NPROC has no effect on root; seccomp and the uid drop cover it there. RLIMIT_FSIZE spares mapped memfds and pipes."""
+_ZERO = tuple(
+    f"RLIMIT_{name}" for name in sorted(words("NOFILE FSIZE CORE NPROC MEMLOCK MSGQUEUE SIGPENDING NICE RTPRIO"))
+)
+"""RLIMIT_NPROC has no effect on root; seccomp and the uid drop cover it there. RLIMIT_FSIZE spares mapped memfds and
+pipes."""
 
 
 def apply(plan: Plan) -> None:

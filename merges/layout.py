@@ -23,22 +23,23 @@ MAX_SHARD_BYTES = 5 * 1000**3
 INDEX_FILE = "model.safetensors.index.json"
 _ALIGNMENT = 8
 _CODES: Mapping[torch.dtype, str] = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
     torch.float64: "F64",
     torch.float32: "F32",
-    torch.float16: "F16",
+    torch.uint32: "U32",
+    torch.int32: "I32",
     torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
     torch.int8: "I8",
     torch.uint8: "U8",
-    torch.uint16: "U16",
-    torch.uint32: "U32",
-    torch.uint64: "U64",
     torch.bool: "BOOL",
 }
+_RANKS = {dtype: rank for rank, dtype in enumerate(_CODES)}  # the library's order, which keeps every tensor aligned
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def plan_shards(entries: Iterable[Entry], max_shard_bytes: int = MAX_SHARD_BYTES
     names = (
         [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)] if count > 1 else ["model.safetensors"]
     )
-    ordered = (sorted(group, key=lambda entry: (-entry.dtype.itemsize, entry.name)) for group in groups)
+    ordered = (sorted(group, key=lambda entry: (_RANKS[entry.dtype], entry.name)) for group in groups)
     return tuple(Shard(name, tuple(group)) for name, group in zip(names, ordered, strict=True))
 
 

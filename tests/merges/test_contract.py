@@ -91,8 +91,17 @@ def test_docstring_alone_equals_pass():
 
 @pytest.mark.parametrize(
     "text",
-    ["def f(:", "x = (" * 50, "-" * 60_000 + "1", "a" + ".b" * 20_000, "x = 0x" + "f" * 60_000, "x\x00y", "\ud800", ""]
-    + ["x = 1\n" * 100_000],
+    [
+        "def f(:",
+        "x = (" * 50,
+        "-" * 60_000 + "1",
+        "a" + ".b" * 20_000,
+        "x = 0x" + "f" * 60_000,
+        "x\x00y",
+        "\ud800",
+        "",
+        "x = 1\n" * 100_000,
+    ],
 )
 def test_every_text_has_an_id(text):
     assert len(program_id(text)) == 12

@@ -138,8 +138,11 @@ def main(descriptor: int) -> None:
     channel = socket.socket(fileno=descriptor)
     package = str(Path(__file__).resolve().parent.parent)
     sys.path.insert(0, package)
-    from sandbox import selftest, warmup
+    from sandbox.confinement import namespaces
     from sandbox.confinement.linux import PR_SET_CHILD_SUBREAPER, prctl
+
+    namespaces.enter(channel.close)  # before torch, so that the launcher that stays behind is small
+    from sandbox import selftest, warmup
 
     facades = warmup.warm_up()
     sys.path.remove(package)

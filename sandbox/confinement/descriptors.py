@@ -16,7 +16,7 @@ def apply(plan: Plan) -> None:
 
 
 def probe(plan: Plan) -> None:
-    """Raises LayerAbsent if a descriptor stayed open."""
+    """Raises LayerAbsent if a descriptor stayed open (the probe was given some)."""
     for fd in range(_FIRST, 64):
         try:
             os.fstat(fd)

@@ -1,0 +1,85 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from benchmarks.statistics import mcnemar, paired_difference, simultaneous_intervals, standard_error, wilson
+
+bits = st.text("01", min_size=1, max_size=60)
+
+
+def test_wilson_gives_newcombes_published_values():
+    # Newcombe 1998 (Statistics in Medicine 17, 857-872), table I, method 3.
+    for k, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
+        interval = wilson(k, n)
+        assert (round(interval.low, 4), round(interval.high, 4)) == (low, high)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilson_agrees_with_scipy(count, level):
+    ours, theirs = wilson(*count, level), binomtest(*count).proportion_ci(level, method="wilson")
+    assert ours.low == pytest.approx(theirs.low, abs=1e-9)
+    assert ours.high == pytest.approx(theirs.high, abs=1e-9)
+    assert ours.low <= ours.estimate <= ours.high
+
+
+@given(st.lists(st.sampled_from(["00", "01", "10", "11"]), min_size=1, max_size=80))
+def test_mcnemar_is_the_exact_binomial_test_on_the_discordant_pairs(pairs):
+    a, b = ("".join(column) for column in zip(*pairs, strict=True))
+    discordant = pairs.count("01") + pairs.count("10")
+    expected = binomtest(pairs.count("10"), discordant).pvalue if discordant else 1.0
+    assert mcnemar(a, b) == pytest.approx(expected, abs=1e-12)
+    assert mcnemar(a, b) == mcnemar(b, a)
+
+
+def test_mcnemar_survives_thousands_of_discordant_problems():
+    assert mcnemar("1" * 3000, "0" * 3000) == 0.0
+    assert mcnemar("10" * 2000, "01" * 2000) == 1.0
+
+
+def test_paired_bootstrap_agrees_with_resampling_the_rows():
+    rng = np.random.default_rng(1)
+    a, b = rng.random(150) < 0.6, rng.random(150) < 0.5
+    rows = rng.integers(0, 150, size=(20_000, 150))
+    expected = np.quantile((a.astype(float) - b)[rows].mean(axis=1), [0.025, 0.975])
+    texts = ("".join("01"[int(bit)] for bit in row) for row in (a, b))
+    found = paired_difference(*texts, np.random.default_rng(2)).interval
+    assert found.estimate == pytest.approx(a.mean() - b.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.01)
+
+
+def test_paired_difference_repeats_with_its_seed_and_turns_its_sign():
+    a, b = "1101101110", "1000101010"
+    first, again = (paired_difference(a, b, np.random.default_rng(5)) for _ in range(2))
+    assert first == again
+    assert (first.only_a, first.only_b, first.n) == (3, 0, 10)
+    assert paired_difference(b, a, np.random.default_rng(5)).interval.estimate == -first.interval.estimate
+
+
+@given(bits)
+def test_a_model_does_not_differ_from_itself(one):
+    same = paired_difference(one, one, np.random.default_rng(0))
+    assert (same.interval.low, same.interval.high, same.p_value) == (0.0, 0.0, 1.0)
+
+
+def test_simultaneous_intervals_are_wider_and_hold_together():
+    rng = np.random.default_rng(7)
+    alone, together = wilson(60, 100), simultaneous_intervals([60] * 14, 100)[0]
+    assert together.low < alone.low < alone.high < together.high
+    held = sum(
+        all(one.low <= 0.55 <= one.high for one in simultaneous_intervals(rng.binomial(200, 0.55, 14).tolist(), 200))
+        for _ in range(400)
+    )
+    assert held / 400 >= 0.93
+
+
+def test_one_simultaneous_interval_is_a_plain_one():
+    assert simultaneous_intervals([60], 100) == (wilson(60, 100),)
+
+
+def test_standard_error_is_that_of_a_proportion():
+    assert standard_error(50, 200) == pytest.approx(math.sqrt(0.25 * 0.75 / 200))
+    assert standard_error(0, 10) == 0.0

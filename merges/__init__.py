@@ -1,8 +1,13 @@
-"""Merge programs and the checkpoints they work on: contract, library, checkpoints, applying a program."""
+"""Merge programs and the checkpoints they work on: contract, library, checkpoints, applying a program.
 
-from merges.apply import apply_program
-from merges.checkpoints import Checkpoint, Identity, depth_of
-from merges.contract import CONTRACT, EXAMPLE, Signature, canonical, program_id, signature_of
+Names are loaded on first use: listing programs or reading the contract does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from merges.errors import (
     CheckpointError,
     HostError,
@@ -15,10 +20,15 @@ from merges.errors import (
     TargetError,
     UnknownProgramError,
 )
-from merges.probes import behaviour_hash, probe_jobs
-from merges.provenance import Provenance, TensorRecord, verify_folder
-from merges.selection import select
-from merges.task_vectors import check_compatible, mergeable, reseeded, task_jobs, tensor_seed
+
+if TYPE_CHECKING:
+    from merges.apply import apply_program
+    from merges.checkpoints import Checkpoint, Identity, depth_of
+    from merges.contract import CONTRACT, EXAMPLE, Signature, canonical, program_id, signature_of
+    from merges.probes import behaviour_hash, probe_jobs
+    from merges.provenance import Provenance, TensorRecord, verify_folder
+    from merges.selection import select
+    from merges.task_vectors import check_compatible, mergeable, reseeded, task_jobs, tensor_seed
 
 __all__ = [
     "CONTRACT",
@@ -53,3 +63,21 @@ __all__ = [
     "tensor_seed",
     "verify_folder",
 ]
+
+_HOMES = {
+    "apply": ("apply_program",),
+    "checkpoints": ("Checkpoint", "Identity", "depth_of"),
+    "contract": ("CONTRACT", "EXAMPLE", "Signature", "canonical", "program_id", "signature_of"),
+    "probes": ("behaviour_hash", "probe_jobs"),
+    "provenance": ("Provenance", "TensorRecord", "verify_folder"),
+    "selection": ("select",),
+    "task_vectors": ("check_compatible", "mergeable", "reseeded", "task_jobs", "tensor_seed"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Find a public name in the module that defines it."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"merges.{module}"), name)
+    raise AttributeError(f"module 'merges' has no attribute {name!r}")

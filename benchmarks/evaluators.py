@@ -194,7 +194,7 @@ class TransformersEvaluator:
                     "resize it before merging or leave it out of the merge"
                 )
             other = owners.setdefault(view.data_ptr(), name)
-            if other != name and not torch.equal(tensors[other], tensor):
+            if other != name and not torch.allclose(tensors[other], tensor, rtol=0, atol=0, equal_nan=True):
                 raise SwapError(
                     f"tensors '{other}' and '{name}': expected equal values, as the base ties them, "
                     "got different ones; give only one of the two"
@@ -202,12 +202,13 @@ class TransformersEvaluator:
 
 
 def _load(folder: str | Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
         model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelFolderError(
             f"model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, "

@@ -25,7 +25,9 @@ def lm_eval(text: str, final: str) -> tuple[bool, bool]:
     return normal(readings[0]) == normal(final), normal(readings[1]) == normal(final)
 
 
-@pytest.mark.parametrize("case", GOLDENS, ids=lambda case: f"{case['kind']}: {case['text'][-24:]!r} for {case['final']}")
+@pytest.mark.parametrize(
+    "case", GOLDENS, ids=lambda case: f"{case['kind']}: {case['text'][-24:]!r} for {case['final']}"
+)
 def test_golden_answers_are_judged_as_recorded(case):
     assert is_right(case["text"], case["final"]) == (case["strict"], case["lenient"])
     assert lm_eval(case["text"], case["final"]) == (case["lm_eval_strict"], case["lm_eval_lenient"])

@@ -13,12 +13,19 @@ bits = st.text("01", min_size=1, max_size=60)
 
 def test_wilson_gives_newcombes_published_values():
     # Newcombe 1998 (Statistics in Medicine 17, 857-872), table I, method 3.
-    for k, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
+    for k, n, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
         interval = wilson(k, n)
         assert (round(interval.low, 4), round(interval.high, 4)) == (low, high)
 
 
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95, 0.99]))
+@given(
+    st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95, 0.99])
+)
 def test_wilson_agrees_with_scipy(count, level):
     ours, theirs = wilson(*count, level), binomtest(*count).proportion_ci(level, method="wilson")
     assert ours.low == pytest.approx(theirs.low, abs=1e-9)

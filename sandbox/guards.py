@@ -65,6 +65,7 @@ def _dict_views() -> tuple[type, ...]:
     return type(empty.keys()), type(empty.values()), type(empty.items())
 
 
+@functools.cache
 def _type_table() -> dict[type, frozenset[str]]:
     numbers_and_text = (int, float, complex, bytes, bytearray, range, slice, property)
     containers = (list, tuple, dict, set, frozenset, *_dict_views())
@@ -143,7 +144,7 @@ class Guards:
 
     def __init__(self, facades: Mapping[str, Facade], output_bytes: int) -> None:
         self._facades = facades
-        self._table = _type_table()
+        self._table = dict(_type_table())
         self._output_left = output_bytes
         self._formatter = _GuardedFormatter(self.read)
         self.violation: tuple[Refusal, int | None] | None = None

@@ -58,7 +58,7 @@ finfo from_numpy full full_like get_default_dtype gradient hamming_window hann_w
 is_floating_point is_grad_enabled is_nonzero is_tensor isin kaiser_window linspace logspace lobpcg lu lu_unpack
 manual_seed meshgrid normal ones ones_like pairwise_distance pca_lowrank pdist poisson polar promote_types rand
 rand_like randint randint_like randn randn_like randperm range relu_ result_type row_stack rsub scalar_tensor sigmoid_
-sqrt_ std_mean stft istft svd_lowrank tanh_ tensor tensordot trapezoid trapz tril_indices triu_indices typename
+sqrt_ stack std_mean stft istft svd_lowrank tanh_ tensor tensordot trapezoid trapz tril_indices triu_indices typename
 unravel_index vander var_mean view_as_complex view_as_real vstack zeros zeros_like abs_ ceil_ clamp_ floor_ neg_
 round_ threshold layer_norm rms_norm conv1d conv2d max_pool1d avg_pool1d isreal prelu celu selu rrelu frexp logaddexp2
 adjoint is_same_size is_signed initial_seed equal no_grad enable_grad inference_mode set_grad_enabled

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from sandbox.facade import Facade, build_facades
+from sandbox.pages import collapse_heap
 from sandbox.words import words
 
 _LAZY_MODULES = words(
@@ -42,6 +43,7 @@ def warm_up() -> dict[str, Facade]:
     _exercise_gate(facades)
     random.seed(0)
     gc.collect()
+    collapse_heap()
     gc.freeze()  # the collector then leaves the shared pages alone in every child
     return facades
 

@@ -53,9 +53,10 @@ def test_float_noise_seldom_splits_equals():
     assert same >= 95
 
 
-def test_different_behaviour_has_different_hashes(run_jobs):
+def test_library_differs_in_behaviour_but_for_the_two_forms_of_task_arithmetic(run_jobs):
     hashes = {name: behaviour_hash(run_jobs(name, probe_jobs())) for name in library.names() if "slerp" not in name}
-    assert len(set(hashes.values())) == len(hashes)
+    assert hashes["task_arithmetic"] == hashes["weighted_task_arithmetic"]  # with their defaults they are one program
+    assert len(set(hashes.values())) == len(hashes) - 1
 
 
 @pytest.mark.parametrize("change", [1.001, -1.0, 2.0, 0.0])

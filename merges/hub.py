@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub import HfApi, get_session, snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from merges.errors import CheckpointError
 
 __all__ = ["download", "looks_like_hub_id"]
 
 HUB_WAIT_SECONDS = 15.0
-"""How long the hub may take to say which files there are; the download itself may take as long as it needs."""
+"""How long the hub may be silent; a download that goes on may take as long as it needs."""
 
 ALLOWED = ("*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
 IGNORED = ("*/*", "consolidated*", "*.bin", "*.py")
@@ -36,29 +38,52 @@ def download(hub_id: str) -> tuple[Path, str]:
     Raises:
         CheckpointError: unknown to the hub, forbidden, or the hub cannot be reached and the cache has no copy.
     """
-    repository, _, revision = hub_id.partition("@")
+    repository, _, given = hub_id.partition("@")
+    revision = given or None
+    # The hub library's errors come from httpx or httpx2, by version, and none of them is ours: so `Exception`.
     try:
-        folder = snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=list(ALLOWED),
-            ignore_patterns=list(IGNORED),
-            etag_timeout=HUB_WAIT_SECONDS,
-        )
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{hub_id}: expected a model folder or hub id, got no such folder and no such public model; "
-            "check the name, or log in with `hf auth login` if it is private"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{hub_id}: expected a model folder or a reachable hub, got no such folder, no answer from the hub and no "
-            "copy in its cache; check the path, or the network"
-        ) from error
-    except Exception as error:  # the hub library's network errors come from httpx or httpx2, by version; none is ours
-        raise CheckpointError(
-            f"{hub_id}: expected a download from the hub, got {type(error).__name__} ({error}); "
-            "try again, or give a folder"
-        ) from error
+        with _bounded_wait():
+            commit = HfApi().repo_info(repository, revision=revision, timeout=HUB_WAIT_SECONDS).sha
+            folder = _snapshot(repository, commit, offline=False)
+    except Exception as error:
+        try:
+            folder = _snapshot(repository, revision, offline=True)
+        except Exception as nothing_cached:
+            raise CheckpointError(_explained(hub_id, error)) from nothing_cached
     path = Path(folder)
     return path, path.name
+
+
+def _snapshot(repository: str, revision: str | None, *, offline: bool) -> str:
+    return snapshot_download(
+        repository,
+        revision=revision,
+        allow_patterns=list(ALLOWED),
+        ignore_patterns=list(IGNORED),
+        etag_timeout=HUB_WAIT_SECONDS,
+        local_files_only=offline,
+    )
+
+
+@contextmanager
+def _bounded_wait() -> Iterator[None]:
+    """Give the hub's listing calls, which have none, a limit on silence: a stalled proxy must not hang us for ever."""
+    session = get_session()
+    before = session.timeout
+    session.timeout = HUB_WAIT_SECONDS
+    try:
+        yield
+    finally:
+        session.timeout = before
+
+
+def _explained(hub_id: str, error: Exception) -> str:
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"{hub_id}: expected a model folder or hub id, got no such folder and no such public model; "
+            "check the name, or log in with `hf auth login` if it is private"
+        )
+    return (
+        f"{hub_id}: expected a model folder or a hub that answers, got no such folder, no copy in the hub's cache, and "
+        f"{type(error).__name__} ({error}); check the path or the network"
+    )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub import get_session
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
 from merges import hub
 from merges.checkpoints import Checkpoint
@@ -22,46 +27,85 @@ def test_paths_are_not_taken_for_hub_ids(text):
     assert not hub.looks_like_hub_id(text)
 
 
-def test_snapshot_is_asked_for_safetensors_and_never_for_pickles_or_code(monkeypatch, llamas):
-    asked = {}
+@pytest.fixture
+def fake_hub(monkeypatch):
+    """fake_hub(listing=..., snapshot=...): replace both calls to the hub; an exception given is raised."""
 
-    def snapshot(repository, **settings):
-        asked.update(settings, repository=repository)
-        return str(llamas["base"])
+    def install(*, listing, snapshot):
+        asked = []
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+        def answer(what, settings):
+            asked.append(settings)
+            outcome = what(settings) if callable(what) else what
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        class Api:
+            def repo_info(self, repository, **settings):
+                return SimpleNamespace(sha=answer(listing, settings))
+
+        monkeypatch.setattr(hub, "HfApi", Api)
+        monkeypatch.setattr(
+            hub, "snapshot_download", lambda name, **settings: answer(snapshot, {**settings, "name": name})
+        )
+        return asked
+
+    return install
+
+
+def test_snapshot_is_asked_for_safetensors_and_never_for_pickles_or_code(fake_hub, llamas):
+    asked = fake_hub(listing="c0ffee", snapshot=str(llamas["base"]))
     checkpoint = Checkpoint.open("owner/name@v1")
-    assert (asked["repository"], asked["revision"]) == ("owner/name", "v1")
-    assert asked["etag_timeout"] == hub.HUB_WAIT_SECONDS
-    assert not any(pattern in ("*", "*.bin", "*.py") for pattern in asked["allow_patterns"])
-    assert {"*.py", "*.bin", "*/*"} <= set(asked["ignore_patterns"])
+    listed, fetched = asked
+    assert listed == {"revision": "v1", "timeout": hub.HUB_WAIT_SECONDS}
+    assert (fetched["name"], fetched["revision"], fetched["local_files_only"]) == ("owner/name", "c0ffee", False)
+    assert not any(pattern in ("*", "*.bin", "*.py") for pattern in fetched["allow_patterns"])
+    assert {"*.py", "*.bin", "*/*"} <= set(fetched["ignore_patterns"])
     assert (checkpoint.identity.given, checkpoint.identity.commit) == ("owner/name@v1", "base")
+
+
+def test_cached_copy_serves_when_the_hub_does_not_answer(fake_hub, llamas):
+    asked = fake_hub(listing=OSError("no net"), snapshot=str(llamas["base"]))
+    assert Checkpoint.open("owner/name").names
+    assert asked[-1]["local_files_only"]
 
 
 @pytest.mark.parametrize(
     ("failure", "match"),
     [
-        (LocalEntryNotFoundError("no\nnet"), r"^owner/name: .* no answer from the hub and no copy in its cache; check"),
-        (OSError("disk\nfull"), r"^owner/name: expected a download from the hub, got OSError \(disk full\); try again"),
-        (ValueError("odd"), r"got ValueError \(odd\); try again, or give a folder$"),
+        (
+            OSError("no\nnet"),
+            r"^owner/name: .* no copy in the hub's cache, and OSError \(no net\); check the path or the ne",
+        ),
+        (ValueError("odd"), r"ValueError \(odd\); check the path or the network$"),
+        (
+            RepositoryNotFoundError("404", response=MagicMock()),
+            r"^owner/name: .* no such public model; check the name, or log in with `hf auth login` if it is private$",
+        ),
     ],
 )
-def test_failure_is_one_line(monkeypatch, failure, match):
-    def snapshot(repository, **settings):
-        raise failure
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+def test_failure_is_one_line(fake_hub, failure, match):
+    fake_hub(listing=failure, snapshot=LocalEntryNotFoundError("not cached"))
     with pytest.raises(CheckpointError, match=match):
         Checkpoint.open("owner/name")
 
 
-def test_ctrl_c_during_a_download_is_not_swallowed(monkeypatch):
-    def snapshot(repository, **settings):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+def test_ctrl_c_during_a_download_is_not_swallowed(fake_hub):
+    fake_hub(listing="c0ffee", snapshot=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         Checkpoint.open("owner/name")
+
+
+def test_hub_that_accepts_and_never_answers_is_given_up(monkeypatch):
+    before = get_session().timeout
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts; nobody ever reads
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(hub, "HUB_WAIT_SECONDS", 0.2)
+        with pytest.raises(CheckpointError, match=r"ReadTimeout|ConnectTimeout"):
+            Checkpoint.open("owner/no-such-model-anywhere")
+    assert get_session().timeout == before
 
 
 def test_folder_wins_over_a_hub_id_of_the_same_name(monkeypatch, llamas):

@@ -122,6 +122,10 @@ def _zero() -> int:
     return 0
 
 
+def _no_garbage(generation: int = 2) -> int:
+    return 0
+
+
 def _nothing(*_: object, **__: object) -> None:
     return None
 
@@ -141,6 +145,7 @@ def _replacements() -> dict[str, Any]:
         "numpy.random.RandomState": lambda seed=None: np.random.RandomState(_numpy_entropy(seed)),
         "torch.manual_seed": _seed_torch,
         "torch.random.manual_seed": _seed_torch,
+        "gc.collect": _no_garbage,
         **{f"warnings.{name}": _nothing for name in MODULES["warnings"]},
         **{f"torch.cuda.{name}": _nothing for name in ("empty_cache", "synchronize", "manual_seed", "manual_seed_all")},
         **{f"{path}.is_available": _false for path in ("torch.cuda", "torch.mps")},

@@ -11,7 +11,9 @@ from __future__ import annotations
 import builtins
 import collections
 import functools
+import itertools
 import random
+import re
 import string
 import sys
 import types
@@ -84,6 +86,10 @@ def _type_table() -> dict[type, frozenset[str]]:
     table[functools.partial] = frozenset({"func", "args", "keywords"})
     table[type(functools.lru_cache(lambda: None))] = frozenset({"cache_clear", "cache_info"})
     table[random.Random] = STANDARD["random"] - {"Random"}
+    table[itertools.chain] = frozenset({"from_iterable"})
+    table[re.Pattern] = words("search match fullmatch split findall finditer sub subn pattern flags groups groupindex")
+    table[re.Match] = words("group groups groupdict start end span expand string re pos endpos lastindex lastgroup")
+    table[torch.nn.Module] = words("forward eval train")
     table[torch.Tensor] = TENSOR_NAMES
     table[torch.dtype] = words("is_floating_point is_complex is_signed itemsize to_real to_complex")
     table[torch.device] = frozenset({"type", "index"})
@@ -193,7 +199,11 @@ class Guards:
             return getattr(obj, name)
         if kind is not Facade and not hasattr(obj, name):
             return getattr(obj, name)  # raises Python's own AttributeError
-        owner = object.__getattribute__(obj, "_path") if kind is Facade else kind.__name__
+        owner = (
+            object.__getattribute__(obj, "_path")
+            if kind is Facade
+            else (obj if isinstance(obj, type) else kind).__name__
+        )
         raise self.refuse("name" if kind is Facade else "attribute", f"{owner}.{name}")
 
     def _format_of(self, obj: str | type[str], name: str) -> Callable[..., str]:

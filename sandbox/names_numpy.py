@@ -34,6 +34,9 @@ square squeeze stack std subtract sum swapaxes take take_along_axis tan tanh ten
 tri tril tril_indices tril_indices_from trim_zeros triu triu_indices triu_indices_from true_divide trunc union1d
 unique unique_counts unique_inverse unique_values unravel_index unstack unwrap vander var vdot vecdot vectorize vsplit
 vstack where zeros zeros_like
+asfortranarray may_share_memory shares_memory bitwise_count bitwise_invert bitwise_left_shift bitwise_right_shift can_cast
+isfortran mask_indices format_float_positional format_float_scientific array2string array_repr array_str printoptions
+seterr geterr polyadd polyder polydiv polyint polymul polysub
 """
 
 _TYPES_AND_CONSTANTS = """

@@ -88,11 +88,19 @@ STANDARD: dict[str, frozenset[str]] = {
         median_high median_low mode multimode pstdev pvariance quantiles stdev variance
         """
     ),
+    "re": words(
+        """
+        A ASCII DOTALL I IGNORECASE M MULTILINE Match Pattern S X VERBOSE compile error escape findall finditer fullmatch
+        match search split sub subn
+        """
+    ),
+    "contextlib": words("contextmanager nullcontext suppress"),
+    "gc": words("collect"),
     "numbers": words("Complex Integral Number Rational Real"),
     "__future__": words("annotations division absolute_import print_function unicode_literals generator_stop"),
     "warnings": words("filterwarnings simplefilter warn"),
 }
-"""`warnings` is a facade whose functions do nothing: honest programs silence warnings, and there is nobody to hear
+"""`warnings` and `gc` are facades whose functions do nothing: honest programs silence warnings, and there is nobody to hear
 them."""
 
 SPECIAL_METHODS = words(

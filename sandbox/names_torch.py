@@ -64,6 +64,18 @@ round_ threshold layer_norm rms_norm conv1d conv2d max_pool1d avg_pool1d isreal 
 adjoint is_same_size is_signed initial_seed equal no_grad enable_grad inference_mode set_grad_enabled
 """
 
+_IN_PLACE_FUNCTIONS = """
+acos_ acosh_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ asin_ asinh_ atan_ atanh_ clamp_max_ clamp_min_ clip_ cos_
+cosh_ deg2rad_ detach_ dropout_ erfc_ exp2_ expm1_ fill_ fix_ frac_ index_put_ ldexp_ log10_ log1p_ log2_ log_ logit_
+nan_to_num_ negative_ rad2deg_ reciprocal_ rsqrt_ selu_ celu_ rrelu_ sin_ sinc_ sinh_ square_ tan_ threshold_ trunc_ xlogy_
+zero_
+"""
+
+_MORE_FUNCTIONS = """
+adaptive_avg_pool1d adaptive_max_pool1d fill frobenius_norm group_norm hardshrink histogramdd kl_div max_pool2d nuclear_norm
+pixel_shuffle pixel_unshuffle put split_with_sizes vmap get_rng_state set_rng_state get_num_threads
+"""
+
 _TYPES_AND_CONSTANTS = """
 Tensor FloatTensor DoubleTensor HalfTensor BFloat16Tensor LongTensor IntTensor BoolTensor ByteTensor Generator Size
 device dtype layout memory_format strided contiguous_format preserve_format channels_last float float16 float32
@@ -71,11 +83,16 @@ float64 half double bfloat16 int int8 int16 int32 int64 short long uint8 bool co
 cdouble e inf nan newaxis pi OutOfMemoryError
 """
 
-_MODULES = " nn linalg special fft cuda backends random autograd mps "
+_MODULES = " nn linalg special fft cuda backends random autograd mps func "
 
 TORCH: dict[str, frozenset[str]] = {
-    "torch": words(_SHARED + _FUNCTIONS_ONLY + _TYPES_AND_CONSTANTS + _MODULES),
-    "torch.nn": words("functional Parameter"),
+    "torch": words(_SHARED + _FUNCTIONS_ONLY + _IN_PLACE_FUNCTIONS + _MORE_FUNCTIONS + _TYPES_AND_CONSTANTS + _MODULES),
+    "torch.nn": words(
+        """
+        functional Parameter CosineSimilarity PairwiseDistance Softmax Softmin LogSoftmax ReLU LeakyReLU GELU SiLU ELU Sigmoid
+        Tanh Softplus Identity Flatten MSELoss L1Loss SmoothL1Loss HuberLoss KLDivLoss CosineEmbeddingLoss LayerNorm
+        """
+    ),
     "torch.nn.functional": words(
         """
         adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d avg_pool1d avg_pool2d binary_cross_entropy
@@ -114,6 +131,7 @@ TORCH: dict[str, frozenset[str]] = {
     "torch.backends.cuda": words("is_available"),
     "torch.random": words("manual_seed initial_seed"),
     "torch.autograd": words("grad"),
+    "torch.func": words("vmap"),
 }
 """`torch.cuda`, `torch.mps` and `torch.backends` are stand-ins that say "not available": what runs here runs on the
 CPU."""
@@ -137,7 +155,7 @@ expand_as float grad grad_fn half imag int is_complex is_contiguous is_cpu is_cu
 is_nonzero is_same_size is_signed is_sparse item itemsize layout long nbytes ndim ndimension nelement new_empty
 new_full new_ones new_tensor new_zeros numpy repeat requires_grad reshape_as retain_grad shape short size
 split_with_sizes storage_offset stride sum_to_size to tolist type type_as unfold values indices view view_as
-log_softmax softmax cfloat cdouble adjoint hardshrink prelu get_device is_meta is_quantized name broadcast_to frexp
+apply_ map_ istft to_dense log_softmax softmax cfloat cdouble adjoint hardshrink prelu get_device is_meta is_quantized name broadcast_to frexp
 stft logaddexp2 rsub
 """
 

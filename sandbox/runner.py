@@ -151,6 +151,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
     torch.set_grad_enabled(True)
+    np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")  # numpy's own defaults
 
 
 def _tensor(memory: mmap.mmap | None, offset: int, shape: list[int]) -> torch.Tensor:

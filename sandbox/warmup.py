@@ -79,6 +79,7 @@ def _exercise_torch() -> None:
     )
     torch.fft.fft(b[0]), str(b), repr(b[:2, :2].to(torch.bfloat16)), f"{b[0, 0]:.3f}", b.numpy().sum(), torch.stft
     torch.Generator().manual_seed(1)
+    torch.vmap(torch.dot)(b, b)
     for bad in (lambda: b @ b[:3], lambda: torch.linalg.cholesky(-torch.eye(3)), lambda: torch.zeros(3)[7]):
         try:
             bad()

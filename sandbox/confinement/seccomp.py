@@ -36,7 +36,12 @@ ALLOWED = {
 }  # fmt: skip
 """x86-64 numbers. No descriptor is open but /dev/null, and none can be made: read, write and mmap reach nothing."""
 
-REFUSED = {"clone": (56, errno.EAGAIN), "fork": (57, errno.EAGAIN), "vfork": (58, errno.EAGAIN), "clone3": (435, errno.ENOSYS)}
+REFUSED = {
+    "clone": (56, errno.EAGAIN),
+    "fork": (57, errno.EAGAIN),
+    "vfork": (58, errno.EAGAIN),
+    "clone3": (435, errno.ENOSYS),
+}
 """Name -> number and the error it gets."""
 
 _TGKILL, _PRLIMIT64 = 234, 302

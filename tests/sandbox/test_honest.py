@@ -1,0 +1,52 @@
+"""Honest programs are accepted, and the sandbox changes no bit of what they compute."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from honest import PROGRAMS, program
+
+from sandbox import Sandbox, TensorJob, check, signature_of
+
+
+def plain_python(source: str, job: TensorJob) -> torch.Tensor:
+    """What the program gives outside, seeded in the same way, on private copies."""
+    torch.manual_seed(job.seed)
+    np.random.seed(job.seed)
+    random.seed(job.seed)
+    namespace: dict[str, Any] = {"__name__": "candidate"}
+    exec(compile(source, "<plain>", "exec", dont_inherit=True), namespace)
+    merge = namespace["merge_models"]
+    base = None if job.base is None else job.base.clone()
+    extras = {"name": job.name, "depth": job.depth, "base": base, "rng": torch.Generator().manual_seed(job.seed)}
+    wanted = {name: extras[name] for name in inspect.signature(merge).parameters if name in extras}
+    result = merge({name: v.clone() for name, v in job.vectors.items()}, torch.device("cpu"), **wanted)
+    assert isinstance(result, torch.Tensor)
+    return result.detach().to(torch.float32)
+
+
+def test_the_suite_is_wide() -> None:
+    assert len(PROGRAMS) >= 60
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.filterwarnings("ignore")
+def test_honest_program_gives_the_same_bits_inside(name: str, box: Sandbox, jobs: list[TensorJob]) -> None:
+    source = program(name)
+    assert check(source).detail is None
+    result = box.execute(source, jobs)
+    assert result.ok, (result.reason, result.detail, result.line)
+    assert result.outputs is not None
+    for job in jobs:
+        assert torch.equal(result.outputs[job.name], plain_python(source, job)), job.name
+
+
+def test_extras_and_parameters_are_read_from_the_text() -> None:
+    signature = signature_of(program("declared_extras"))
+    assert signature.wants == {"name", "depth", "base"}
+    assert signature.parameters == {"scale": 0.4, "layers": 12}

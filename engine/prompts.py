@@ -1,0 +1,159 @@
+"""Prompts: what a generator is shown, short for the pocket generator and in full for chat models, and how a program is
+found in what it answers.
+
+The pocket forms are part of the pocket generator (it was pre-trained on them): changing one means `make pocket`. Scores are
+shown to chat models only; the pocket generator's corpus knows nothing of scores, so a number would mean nothing to it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+
+from merges.contract import CONTRACT, EXAMPLE
+
+BEGIN = "<|begin|>"
+END = "<|end|>"
+PAD = "<|pad|>"
+CONTRACT_MARK = "<|contract|>"
+PROGRAM_MARK = "<|program|>"
+PARENT_MARK = "<|parent|>"
+FAILED_MARK = "<|failed|>"
+SPECIAL_TOKENS = (PAD, BEGIN, END, CONTRACT_MARK, PROGRAM_MARK, PARENT_MARK, FAILED_MARK)
+
+MAX_REASON_CHARACTERS = 100  # of a failure's text in the pocket form
+
+POCKET_CONTRACT = """\
+merge_models(model_dict, device): task vectors of one tensor in, the merged one out.
+Also by name: name, depth, base, rng. Numbers after * are hyper-parameters."""
+POCKET_EXAMPLE = """\
+# Plain weighted sum.
+import torch
+
+def merge_models(model_dict, device, *, scale=0.4):
+    merged = 0
+    for v in model_dict.values():
+        merged = merged + scale * v
+    return merged"""
+
+_FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_PLACE = re.compile(r"tensor '[^']*': |SyntaxError: ")  # parts of a detail that the corpus leaves out
+_MARKS = re.compile(r"<\|[a-z]+\|>")
+_START = re.compile(r"^(?:#|import |from |def |class |@|[A-Z_]+ *=|\"\"\")")
+
+
+# The pocket forms: prompt + program + END is one document of the corpus.
+
+
+def pocket_one_shot() -> str:
+    """The fixed prompt: contract in brief, one example, and the marker after which a program is due."""
+    return f"{BEGIN}{CONTRACT_MARK}{POCKET_CONTRACT}\n{PROGRAM_MARK}\n{POCKET_EXAMPLE}{END}{PROGRAM_MARK}\n"
+
+
+def pocket_plain() -> str:
+    """No example: a program from nothing."""
+    return f"{BEGIN}{PROGRAM_MARK}\n"
+
+
+def pocket_variant(parent: str) -> str:
+    """A parent; its variant is due."""
+    return f"{BEGIN}{PARENT_MARK}\n{parent.strip()}{PROGRAM_MARK}\n"
+
+
+def pocket_crossover(first: str, second: str) -> str:
+    """Two parents; a child of both is due."""
+    return f"{BEGIN}{PARENT_MARK}\n{first.strip()}{PARENT_MARK}\n{second.strip()}{PROGRAM_MARK}\n"
+
+
+def pocket_repair(failed: str, reason: str) -> str:
+    """A program that failed, with `"<reason>: <detail>"` of the sandbox; the mended program is due."""
+    line = " ".join(_PLACE.sub("", reason).split())[:MAX_REASON_CHARACTERS]
+    return f"{BEGIN}{FAILED_MARK}{line}\n{failed.strip()}{PROGRAM_MARK}\n"
+
+
+def pocket_completion(source: str) -> str:
+    """What follows a pocket prompt: the program and the end mark. `extract_program` gives the program back."""
+    return f"{source.strip()}{END}"
+
+
+# The full forms, for models that read English.
+
+_ANSWER = "Answer with one complete Python program in a ```python block and nothing after it. Start it with a comment that states the idea."
+
+
+def one_shot() -> str:
+    """Contract, the example, the task."""
+    return f"{CONTRACT}\nExample:\n```python\n{EXAMPLE.strip()}\n```\nInvent a different and better way to merge. {_ANSWER}\n"
+
+
+def variant(parent: str, score: float | None = None) -> str:
+    """Improve one parent. `score` is its share of right answers on dev, 0..1, or None where it has none."""
+    return f"{CONTRACT}\n{_shown('A program', parent, score)}\nChange it so that the merged model scores higher. {_ANSWER}\n"
+
+
+def crossover(first: str, second: str, scores: Sequence[float | None] = (None, None)) -> str:
+    """Combine two parents."""
+    shown = f"{_shown('Program A', first, scores[0])}\n{_shown('Program B', second, scores[1])}"
+    return f"{CONTRACT}\n{shown}\nWrite one program that combines what is good in both. {_ANSWER}\n"
+
+
+def repair(failed: str, reason: str) -> str:
+    """Mend a program that the sandbox refused or that failed there."""
+    return f"{CONTRACT}\nThis program failed.\n```python\n{failed.strip()}\n```\nReason: {reason.strip()}\nMend it. {_ANSWER}\n"
+
+
+def _shown(title: str, source: str, score: float | None) -> str:
+    scored = f" (accuracy {100 * score:.1f} %)" if score is not None else ""
+    return f"{title}{scored}:\n```python\n{source.strip()}\n```"
+
+
+# From an answer back to a program.
+
+
+def extract_program(text: str) -> str:
+    """The program in a generator's answer, ending in one newline; empty where there is none to be seen. Never raises.
+
+    Takes the text before the end mark; of fenced blocks the last that defines `merge_models` (else the last); without a
+    fence, the text from the first line that looks like code. Trailing lines that do not parse (a model's talk after the
+    program) are cut off where that leaves a program that does.
+    """
+    if BEGIN in text and PROGRAM_MARK in text:  # the prompt came back with the answer
+        text = text.rsplit(PROGRAM_MARK, 1)[1]
+    text = text.split(END)[0]
+    text = _MARKS.sub("", text).replace("\r\n", "\n").replace("\x00", "")
+    blocks = _FENCE.findall(text)
+    if blocks:
+        wanted = [block for block in blocks if "def merge_models" in block]
+        text = (wanted or blocks)[-1]
+    else:
+        lines = text.split("\n")
+        start = next((i for i, line in enumerate(lines) if _START.match(line)), None)
+        text = "" if start is None else "\n".join(lines[start:])
+    text = text.strip("\n").rstrip()
+    return _without_talk(text) + "\n" if text.strip() else ""
+
+
+def _without_talk(text: str) -> str:
+    """Cut trailing unindented lines after the last function while the text does not parse."""
+    if _parses(text):
+        return text
+    lines = text.split("\n")
+    for end in range(len(lines) - 1, 0, -1):
+        cut_line = lines[end]
+        if cut_line.strip() and cut_line[0] in " \t":
+            return text  # the fault is inside the program: not ours to hide
+        shorter = "\n".join(lines[:end]).rstrip()
+        if "def merge_models" not in shorter:
+            return text
+        if _parses(shorter):
+            return shorter
+    return text
+
+
+def _parses(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

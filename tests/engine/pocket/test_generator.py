@@ -1,0 +1,131 @@
+"""The corpus and the training are reproducible, the formats are what prompts promise, and the shipped generator writes programs."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from engine.locations import pocket_model
+from engine.pocket.corpus import KINDS, corpus
+from engine.pocket.generator import IGNORED, Recipe, build, encode, learning_rate, plain_texts, rows
+from engine.pocket.tokenizer import VOCABULARY, train_tokenizer
+from engine.prompts import END, SPECIAL_TOKENS, extract_program, pocket_one_shot
+from engine.sampling import sample_texts
+from merges.contract import program_id
+from merges.probes import probe_jobs
+from sandbox import Sandbox, check
+
+SMALL = Recipe(tokenizer_documents=60, hidden=32, layers=1, heads=2, intermediate=64, batch=2, steps=3, warmup=1)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return corpus(150, seed=3)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(drawn):
+    return train_tokenizer(plain_texts(drawn))
+
+
+def test_the_corpus_follows_its_seed(drawn) -> None:
+    assert corpus(20, seed=3) == drawn[:20]
+    assert corpus(20, seed=4) != drawn[:20]
+
+
+def test_the_corpus_has_all_formats_and_distinct_sound_programs(drawn) -> None:
+    assert set(Counter(d.kind for d in drawn)) == set(KINDS)
+    assert len({d.identity for d in drawn}) == len(drawn)
+    for document in drawn:
+        program = extract_program(document.completion)
+        assert check(program).ok
+        assert program_id(program) == document.identity
+
+
+def test_encoding_round_trips_and_adds_nothing(drawn, tokenizer) -> None:
+    for document in drawn[:30]:
+        text = document.prompt + document.completion
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+
+
+def test_marks_are_single_tokens(tokenizer) -> None:
+    assert all(len(tokenizer(mark).input_ids) == 1 for mark in SPECIAL_TOKENS)
+
+
+def test_failed_programs_and_the_fixed_prompt_are_not_learned(drawn, tokenizer) -> None:
+    for document in drawn:
+        ids, labels = encode(document, tokenizer)
+        prompt = len(tokenizer(document.prompt).input_ids)
+        expected = [IGNORED] * prompt if document.kind in ("one_shot", "repair") else ids[:prompt]
+        assert labels == expected + ids[prompt:]
+
+
+def test_rows_hold_whole_documents(drawn, tokenizer) -> None:
+    packed = list(rows(iter(drawn), tokenizer, 512))
+    assert packed
+    for ids, labels, count in packed:
+        assert len(ids) == len(labels) == 512
+        assert ids.count(tokenizer.bos_token_id) == count
+        assert ids[0] == tokenizer.bos_token_id
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    recipe = Recipe()
+    rates = [learning_rate(step, recipe) for step in range(recipe.steps)]
+    assert max(rates) == pytest.approx(recipe.peak_rate)
+    assert rates[-1] < 0.05 * recipe.peak_rate
+    assert rates[0] < rates[recipe.warmup // 2] < rates[recipe.warmup - 1]
+
+
+def test_building_twice_gives_the_same_weights(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        build(tmp_path / "a", SMALL)
+        build(tmp_path / "b", SMALL)
+    finally:
+        torch.set_num_threads(threads)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
+
+
+# The shipped model.
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    folder = pocket_model("generator")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def test_the_shipped_generator_is_a_small_plain_llama(shipped) -> None:
+    model, tokenizer = shipped
+    assert model.config.model_type == "llama"
+    assert 3e6 <= sum(p.numel() for p in model.parameters()) <= 8e6
+    assert len(tokenizer) == model.config.vocab_size <= VOCABULARY <= 2000
+    assert tokenizer.eos_token == END
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    assert model.config.bos_token_id == tokenizer.bos_token_id
+
+
+def test_the_shipped_generator_was_made_by_the_recipe_in_the_code() -> None:
+    record = json.loads((pocket_model("generator") / "recipe.json").read_text())
+    assert Recipe(**record["recipe"]) == Recipe()
+
+
+def test_the_shipped_generator_writes_sound_programs(shipped) -> None:
+    model, tokenizer = shipped
+    rng = random.Random(1)
+    seeds = [rng.randrange(2**63) for _ in range(16)]
+    texts = sample_texts(model, tokenizer, [pocket_one_shot()] * 16, 1.0, seeds, 320)
+    with Sandbox(allow_none=True) as box:
+        sound = sum(box.execute(extract_program(text), probe_jobs()).ok for text in texts)
+    assert sound >= 4
+    assert len({program_id(extract_program(text)) for text in texts}) >= 14

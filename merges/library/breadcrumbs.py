@@ -19,10 +19,12 @@ def smallest(size, count):
     if count <= 0:
         return torch.zeros_like(size, dtype=torch.bool)
     edge = torch.kthvalue(size, count).values
-    mask = size < edge
-    at_edge = size == edge
-    room = count - mask.sum()
-    return mask | (at_edge & (torch.cumsum(at_edge, 0) <= room))
+    mask = size <= edge
+    extra = int(mask.sum()) - count
+    if extra > 0:
+        at_edge = torch.nonzero(size == edge).flatten()
+        mask[at_edge[-extra:]] = False
+    return mask
 
 
 def keep_middle(vector, density, gamma):

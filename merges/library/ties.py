@@ -24,10 +24,11 @@ def trim(vector, density):
     kept = max(1, int(density * count))
     size = vector.abs().reshape(-1)
     edge = torch.kthvalue(size, count - kept + 1).values
-    mask = size > edge
-    at_edge = size == edge
-    room = kept - mask.sum()
-    mask = mask | (at_edge & (torch.cumsum(at_edge, 0) <= room))
+    mask = size >= edge
+    extra = int(mask.sum()) - kept
+    if extra > 0:
+        at_edge = torch.nonzero(size == edge).flatten()
+        mask[at_edge[-extra:]] = False
     return vector * mask.reshape(vector.shape)
 
 

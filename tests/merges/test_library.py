@@ -180,6 +180,13 @@ def test_density_is_the_exact_share_kept_even_among_equal_magnitudes(run, name, 
     assert kept == max(least, int(density * 400))
 
 
+def test_first_of_equal_magnitudes_stay(run):
+    model, zeros = torch.tensor([2.0, 1.0, -1.0, 1.0, 3.0, -1.0]), torch.zeros(6)
+    assert run("ties", [model, zeros], density=0.7).nonzero().flatten().tolist() == [0, 1, 2, 4]
+    middle = run("breadcrumbs", [model, zeros], density=0.5, gamma=0.2, scale=1.0)
+    assert middle.nonzero().flatten().tolist() == [0, 3, 5]
+
+
 def test_breadcrumbs_drops_outliers_and_crumbs(run):
     model = torch.arange(1.0, 101.0)
     merged = run("breadcrumbs", [model, torch.zeros(100)], density=0.8, gamma=0.05, scale=1.0)

@@ -1,0 +1,131 @@
+"""From a proposed program to a scored one: validate, probe, refuse duplicates, merge, score.
+
+The order is that of cost. A program that the gate refuses costs microseconds, one that behaves like an earlier one a few
+milliseconds on probe tensors; only a new, working program is paid a merge and a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from engine.bench import Bench
+from engine.records import Assessment, Candidate, Outcome, ProgramId
+from merges.probes import behaviour_hash
+from sandbox import ExecutionResult, Reason
+
+STATIC_REASONS = frozenset({Reason.POLICY, Reason.SYNTAX, Reason.SOURCE_SIZE})
+"""Reasons that the gate gives before anything runs: the candidate is REJECTED, not FAILED."""
+
+RETRIED = frozenset({Reason.TIMEOUT})
+"""A time-out may be the machine's fault, so it is tried once more; every other reason repeats itself."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A candidate after the sandbox: what the probes and the real tensors gave, or where it stopped."""
+
+    candidate: Candidate
+    probe: ExecutionResult
+    behaviour: str | None
+    merge: ExecutionResult | None
+
+
+class Known:
+    """Programs seen so far, by syntax and by behaviour; it answers whether a candidate is a duplicate.
+
+    It is filled in the order of candidates, so a resumed run finds the same duplicates as an unbroken one.
+    """
+
+    def __init__(self, earlier: Iterable[Candidate] = ()) -> None:
+        self._ids: set[ProgramId] = set()
+        self._behaviours: dict[str, ProgramId] = {}
+        for candidate in earlier:
+            if candidate.assessment.outcome is not Outcome.PENDING:
+                self.add(candidate.program.id, candidate.assessment.behaviour)
+
+    def add(self, program: ProgramId, behaviour: str | None) -> None:
+        """Remember a program; the first of a behaviour is its original."""
+        self._ids.add(program)
+        if behaviour is not None:
+            self._behaviours.setdefault(behaviour, program)
+
+    def original(self, program: ProgramId, behaviour: str | None) -> ProgramId | None:
+        """The id of an earlier program that is the same or behaves the same, or None."""
+        if program in self._ids:
+            return program
+        return self._behaviours.get(behaviour) if behaviour is not None else None
+
+
+def assess_all(bench: Bench, candidates: Iterable[Candidate], known: Known) -> Iterator[tuple[Candidate, Assessment]]:
+    """Assess candidates in their order, the sandbox one candidate ahead of the scorer.
+
+    Whether a candidate is a duplicate is decided in order, after all earlier ones: the result does not depend on the overlap.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox") as ahead:
+        waiting = iter(candidates)
+        first = next(waiting, None)
+        running = ahead.submit(_run, bench, first) if first else None
+        while running is not None:
+            merged = running.result()
+            following = next(waiting, None)
+            running = ahead.submit(_run, bench, following) if following else None
+            try:
+                assessment = _judge(bench, merged, known)
+            except BaseException:
+                if running is not None:
+                    running.cancel()
+                raise
+            known.add(merged.candidate.program.id, assessment.behaviour)
+            yield merged.candidate, assessment
+
+
+def _run(bench: Bench, candidate: Candidate) -> Merged:
+    """Everything that happens in the sandbox."""
+    source = candidate.program.source
+    probe = bench.probe(source)
+    if probe.reason in RETRIED:
+        probe = bench.probe(source)
+    if not probe.ok:
+        return Merged(candidate, probe, None, None)
+    assert probe.outputs is not None
+    merge = bench.merge(source)
+    if merge.reason in RETRIED:
+        merge = bench.merge(source)
+    return Merged(candidate, probe, behaviour_hash(probe.outputs), merge)
+
+
+def _judge(bench: Bench, merged: Merged, known: Known) -> Assessment:
+    """Outcome and, for a new working program, score."""
+    last = merged.merge or merged.probe
+    original = known.original(merged.candidate.program.id, merged.behaviour)
+    if not last.ok:
+        return _fault(last, merged.behaviour)
+    if original is not None:
+        return _assessment(Outcome.DUPLICATE, last, merged.behaviour, duplicate_of=original)
+    assert last.outputs is not None
+    scored = bench.score_vectors(last.outputs)
+    return _assessment(Outcome.OK, last, merged.behaviour, score=scored.score, score_seconds=scored.seconds)
+
+
+def _fault(result: ExecutionResult, behaviour: str | None) -> Assessment:
+    assert result.reason is not None
+    outcome = Outcome.REJECTED if result.reason in STATIC_REASONS else Outcome.FAILED
+    return _assessment(outcome, result, behaviour)
+
+
+def _assessment(outcome: Outcome, result: ExecutionResult, behaviour: str | None, **more: object) -> Assessment:
+    return Assessment(
+        outcome=outcome,
+        reason=result.reason.value if result.reason else None,
+        detail=result.detail,
+        line=result.line,
+        rule=result.rule,
+        behaviour=behaviour,
+        sha256=result.sha256,
+        execute_seconds=result.seconds,
+        peak_memory_bytes=result.peak_memory_bytes,
+        isolation=result.isolation.level,
+        **more,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,189 @@
+"""The workbench: everything heavy that a campaign keeps resident, and the two things it is asked to do: merge, and score.
+
+Base and task vectors are read once; a candidate is then a sandbox run over tensors in memory, a copy into the resident model, and
+a batched decode. The sandbox's zygote is started before any model or problem is read, so a forked candidate inherits neither.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from benchmarks.benchmark import Benchmark, load_benchmark
+from benchmarks.evaluators import Evaluator, TransformersEvaluator
+from benchmarks.problems import Problem
+from benchmarks.scores import Score, score
+from engine import locations
+from engine.config import CampaignConfig, ModelsSection
+from engine.errors import ConfigError
+from engine.records import DevScore
+from merges.checkpoints import Checkpoint
+from merges.contract import program_id
+from merges.probes import probe_jobs
+from merges.selection import select
+from merges.task_vectors import check_compatible, mergeable, reseeded, task_jobs
+from sandbox import ExecutionResult, Limits, Sandbox, TensorJob
+
+LEVELS = ("NONE", "REDUCED", "FULL")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score and the wall-clock seconds it took."""
+
+    score: DevScore
+    seconds: float
+
+
+def expert_names(references: tuple[str, ...]) -> tuple[str, ...]:
+    """Names that programs see: the last part of each reference, made unique by a number where two agree."""
+    names: list[str] = []
+    for reference in references:
+        name = Path(reference.rstrip("/")).name or "expert"
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return tuple(names)
+
+
+def thread_count(models: ModelsSection) -> int:
+    """Threads for scoring and training: as configured, else one per core, at most 16."""
+    return models.threads or max(1, min(os.cpu_count() or 1, 16))
+
+
+def open_sandbox(config: CampaignConfig) -> Sandbox:
+    """A sandbox with the campaign's limits.
+
+    Raises:
+        ConfigError: this machine isolates less than the campaign's floor.
+    """
+    section = config.sandbox
+    limits = Limits(
+        wall_seconds=section.wall_seconds, cpu_seconds=section.cpu_seconds, memory_bytes=section.memory_mb * 2**20
+    )
+    sandbox = Sandbox(limits, allow_none=section.floor == "NONE")
+    level = sandbox.isolation.level
+    if LEVELS.index(level) < LEVELS.index(section.floor):
+        missing = ", ".join(sandbox.isolation.missing)
+        sandbox.close()
+        raise ConfigError(
+            f"sandbox.floor: expected isolation of at least {section.floor}, got {level} (missing: {missing}); see `mergewright doctor`, or lower the floor"
+        )
+    return sandbox
+
+
+def open_benchmark(config: CampaignConfig, split: str) -> tuple[Benchmark, tuple[Problem, ...]]:
+    """The campaign's benchmark and the problems of `split` ("dev" or "test"), cut to the configured number."""
+    section = config.benchmark
+    data = section.test_data if split == "test" and section.test_data else section.data
+    benchmark = load_benchmark(
+        section.name, data=data, shots=section.shots, chat=section.chat, max_new_tokens=section.max_new_tokens
+    )
+    problems = benchmark.problems(split)
+    limit = section.dev_limit if split == "dev" else section.test_limit
+    return benchmark, problems[:limit]
+
+
+class Bench:
+    """Sandbox, task vectors, evaluator and dev problems of one campaign. A context manager; one caller at a time."""
+
+    def __init__(self, config: CampaignConfig) -> None:
+        """Open everything.
+
+        Raises:
+            ConfigError, MergeUserError, BenchmarkUserError: something the campaign names cannot be used.
+        """
+        self.config = config
+        self.sandbox = open_sandbox(config)
+        try:
+            self._open_models()
+        except BaseException:
+            self.sandbox.close()
+            raise
+
+    def _open_models(self) -> None:
+        models = self.config.models
+        base_path = locations.model(models.base)
+        self.base = Checkpoint.open(base_path)
+        references = tuple(locations.model(reference) for reference in models.experts)
+        self.experts = {
+            name: Checkpoint.open(path) for name, path in zip(expert_names(models.experts), references, strict=True)
+        }
+        self.names = mergeable(self.base, select(self.base.names, models.merge))
+        check_compatible(self.base, self.experts, self.names)
+        self._jobs = task_jobs(self.base, self.experts, self.names, run_seed=self.config.campaign.seed, program_id="")
+        self._probes = probe_jobs()
+        self.benchmark, self.dev = open_benchmark(self.config, "dev")
+        threads = thread_count(models)
+        options: dict[str, Any] = {"batch_size": self.config.benchmark.batch} if self.config.benchmark.batch else {}
+        self.evaluator: Evaluator = TransformersEvaluator(
+            base_path, dtype=getattr(torch, models.dtype), threads=threads, device=models.device, **options
+        )
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model and end the sandbox."""
+        self.evaluator.close()
+        self.sandbox.close()
+
+    def probe(self, source: str) -> ExecutionResult:
+        """Run a program on the fixed probe tensors: cheap, and enough to see what it does."""
+        return self.sandbox.execute(source, self._probes)
+
+    def merge(self, source: str, parameters: Mapping[str, float] | None = None) -> ExecutionResult:
+        """Run a program over the campaign's task vectors; random numbers from H(campaign seed, program, tensor name)."""
+        jobs: list[TensorJob] = reseeded(self._jobs, run_seed=self.config.campaign.seed, program_id=program_id(source))
+        return self.sandbox.execute(source, jobs, parameters)
+
+    def score_vectors(self, vectors: Mapping[str, torch.Tensor], problems: tuple[Problem, ...] | None = None) -> Scored:
+        """Score base + merged task vectors on `problems` (dev by default)."""
+        bases = {job.name: job.base for job in self._jobs}
+        merged = {}
+        for name, vector in vectors.items():
+            base = bases[name]
+            assert base is not None
+            merged[name] = self._stored(name, base + vector)
+        return self._score(merged, problems)
+
+    def _stored(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Round to the base's dtype: what is scored is what `apply` would write, not a finer model nobody can save."""
+        return tensor.to(self.base.dtypes[name])
+
+    def score_model(self, name: str | None, problems: tuple[Problem, ...] | None = None) -> Scored:
+        """Score the seed (None) or an expert as it is, whole: tensors outside the merge included where shapes agree."""
+        if name is None:
+            return self._score({}, problems)
+        expert = self.experts[name]
+        shared = [n for n in self.base.names if n in expert.shapes and expert.shapes[n] == self.base.shapes[n]]
+        return self._score({n: expert.read(n) for n in shared}, problems)
+
+    def _score(self, tensors: Mapping[str, torch.Tensor], problems: tuple[Problem, ...] | None) -> Scored:
+        start = time.perf_counter()
+        self.evaluator.swap(tensors)
+        result = score(self.evaluator, problems if problems is not None else self.dev, self.benchmark)
+        return Scored(_dev_score(result), time.perf_counter() - start)
+
+
+def _dev_score(result: Score) -> DevScore:
+    return DevScore(
+        strict=result.strict,
+        lenient=result.lenient,
+        n=result.n,
+        standard_error=result.standard_error,
+        bits=result.bits,
+        lenient_bits=result.lenient_bits,
+        scorer_version=result.scorer_version,
+        families=dict(result.families),
+    )

@@ -1,0 +1,120 @@
+"""Commands that browse the archive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from engine.records import Candidate
+
+archive_app = typer.Typer(no_args_is_help=True, help="Browse the archive of a run.")
+
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
+
+@archive_app.command("list")
+def list_candidates(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs, or names below runs/.")],
+    as_json: Json = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Show the best so many only.")] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="Only this verdict: ok, rejected, failed, duplicate, pending.")
+    ] = None,
+    sort: Annotated[str, typer.Option(help="score (best first) or number (as proposed).")] = "score",
+) -> None:
+    """List candidates, failures included; best first.
+
+    Example: mergewright archive list runs/pocket-20260101-120000 --verdict ok --limit 15
+    """
+    from rich.console import Console
+
+    from engine import tables
+    from engine.errors import UserError
+    from engine.records import Outcome
+    from engine.summary import candidate_row
+
+    if verdict is not None and verdict not in set(Outcome):
+        raise UserError(f"--verdict: expected one of {', '.join(Outcome)}, got '{verdict}'; choose one")
+    if sort not in ("score", "number"):
+        raise UserError(f"--sort: expected score or number, got '{sort}'; choose one")
+    found = [c for run in runs for c in _candidates(run)]
+    found = [c for c in found if verdict is None or c.assessment.outcome.value == verdict]
+    if sort == "score":
+        found.sort(key=lambda c: (c.score is None, -(c.score or 0.0), c.number))
+    found = found[:limit]
+    if as_json:
+        print(json.dumps([candidate_row(c) for c in found]))
+    else:
+        Console().print(tables.candidate_list(found))
+
+
+@archive_app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
+    program: Annotated[str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number.")],
+    as_json: Json = False,
+) -> None:
+    """Show one program: source, verdict, scores, lineage.
+
+    Example: mergewright archive show runs/pocket-20260101-120000 3fa9c1d2
+    """
+    from rich.console import Console
+
+    from engine import tables
+    from engine.summary import candidate_facts
+
+    candidates = _candidates(run)
+    chosen = _choose(candidates, program, run)
+    related = _related(candidates, chosen)
+    if as_json:
+        print(json.dumps(candidate_facts(chosen, related)))
+    else:
+        Console().print(tables.candidate_page(chosen, related))
+
+
+def _candidates(run: str) -> list[Candidate]:
+    from engine import locations
+    from engine.store import Store
+
+    store = Store.in_folder(locations.run_folder(run))
+    try:
+        return list(store.candidates())
+    finally:
+        store.close()
+
+
+def _choose(candidates: list[Candidate], reference: str, run: str) -> Candidate:
+    from engine.errors import UnknownNameError
+
+    by_id = [c for c in candidates if c.program.id.startswith(reference)] if len(reference) >= 4 else []
+    by_number = [c for c in candidates if reference.isdecimal() and c.number == int(reference)] if not by_id else []
+    ids = {c.program.id for c in by_id}
+    if len(ids) > 1:
+        raise UnknownNameError(
+            f"program '{reference}': expected the beginning of one id, got that of {len(ids)}: {', '.join(sorted(ids)[:4])}; give more of it"
+        )
+    found = by_id or by_number
+    if not found:
+        raise UnknownNameError(
+            f"program '{reference}': expected an id or number of '{run}', got none; `mergewright archive list {run}` shows them"
+        )
+    return found[0]
+
+
+def _related(candidates: list[Candidate], chosen: Candidate) -> dict[str, Sequence[str]]:
+    """Lineage up and down, and those that behave alike."""
+    me = chosen.program.id
+    alike = [
+        f"{c.program.id} (candidate {c.number})"
+        for c in candidates
+        if c.assessment.duplicate_of == me and c.number != chosen.number
+    ]
+    return {
+        "parents": list(chosen.program.parents),
+        "children": [c.program.id for c in candidates if me in c.program.parents],
+        "duplicates": alike,
+    }

@@ -1,0 +1,235 @@
+"""Commands on programs and models: try, apply, verify, score, doctor."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+
+
+def try_program(
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM.py", help="A program file (or a library name, or an archive id).")
+    ],
+    tensors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Task vectors, keys <model name>/<parameter name>; base/<parameter name> is the seed's. Default: three small random models."
+        ),
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the merged task vectors here (safetensors).")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Set a hyper-parameter. Repeatable.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Wall-clock limit in seconds.")] = 20.0,
+    memory_mb: Annotated[int, typer.Option(min=16, help="Memory limit in MiB.")] = 2048,
+    as_json: Json = False,
+) -> None:
+    """Run one program in the sandbox and say what became of it. Exit code 3 where it is the program's fault.
+
+    Example: mergewright try my_merge.py --json
+    """
+    from engine.trying import TrialRun, read_tensors, run_trial
+
+    source = _source(program)
+    outcome: TrialRun = run_trial(
+        source, read_tensors(tensors), _numbers(param), wall_seconds=timeout, memory_bytes=memory_mb * 2**20
+    )
+    if save is not None and outcome.outputs is not None:
+        _save(save, outcome.outputs)
+    if as_json:
+        print(json.dumps(outcome.facts))
+    else:
+        _print_trial(outcome.facts)
+    if outcome.facts["verdict"] != "ok":
+        raise typer.Exit(3)
+
+
+def apply_command(
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM", help="An archive id, a library name (ties), or a .py file.")
+    ],
+    base: Annotated[str, typer.Option(help="The seed model: folder or hub id.")],
+    expert: Annotated[
+        list[str], typer.Option(help="An expert: folder or hub id. Repeat; the order matters to some programs.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make; it must not exist.")],
+    merge: Annotated[
+        str | None, typer.Option(help="Which parameters: all, mlp, or a pattern. Default: as in the archive, else all.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Set a hyper-parameter. Repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the program's random numbers.")] = 0,
+    max_memory: Annotated[str | None, typer.Option(help="Bound for tensors held at once, as 2GB or 512MB.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Merge experts into a new model folder with a discovered or human-made program.
+
+    Example: mergewright apply ties --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --out merged
+    """
+    from engine import locations
+    from engine.bench import expert_names
+    from engine.programs import find_program
+    from merges.apply import apply_program
+    from sandbox import Sandbox
+
+    found = find_program(program)
+    experts = {
+        name: locations.model(reference) for name, reference in zip(expert_names(tuple(expert)), expert, strict=True)
+    }
+    with Sandbox() as sandbox:
+        record = apply_program(
+            found.source,
+            base=locations.model(base),
+            experts=experts,
+            out=out,
+            sandbox=sandbox,
+            selection=merge or found.merge or "all",
+            parameters={**found.parameters, **_numbers(param)},
+            run_seed=seed,
+            max_memory_bytes=_bytes(max_memory),
+            device=device,
+        )
+    if as_json:
+        print(record.to_json())
+    else:
+        merged = sum(tensor.merged for tensor in record.tensors.values())
+        print(
+            f"wrote {out}: {merged} tensors merged by {found.origin}, {len(record.tensors) - merged} copied; check it with: mergewright verify {out}"
+        )
+
+
+def verify(folder: Annotated[Path, typer.Argument(help="A folder written by apply.")]) -> None:
+    """Recompute the hashes of a merged model and compare them with its provenance.
+
+    Example: mergewright verify merged
+    """
+    from engine.errors import HostError
+    from merges.provenance import verify_folder
+
+    problems = verify_folder(folder)
+    if problems:
+        raise HostError(
+            f"{folder}: expected the tensors that provenance.json names, got {len(problems)} that differ, first: {problems[0]}; make or fetch it again"
+        )
+    print(f"{folder}: every tensor is as its provenance says")
+
+
+def score_command(
+    model: Annotated[str, typer.Argument(help="A model: folder or hub id.")],
+    benchmark: Annotated[str, typer.Option(help="gsm8k, pocket, or jsonl (with --data).")] = "pocket",
+    data: Annotated[
+        str | None, typer.Option(help="A JSONL file or folder, where the benchmark is not shipped.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="dev, test, or fresh:SEED (pocket).")] = "dev",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
+    evaluator: Annotated[str, typer.Option(help="transformers.")] = "transformers",
+    shots: Annotated[int | None, typer.Option(help="Worked examples in the prompt (gsm8k, jsonl).")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Score a model, with its 95 % interval.
+
+    Example: mergewright score pocket/seed --benchmark pocket --split test
+    """
+    from engine.scoring import score_folder
+
+    facts = score_folder(
+        model,
+        benchmark=benchmark,
+        data=data,
+        split=split,
+        limit=limit,
+        evaluator=evaluator,
+        shots=shots,
+        threads=threads,
+    )
+    if as_json:
+        print(json.dumps(facts))
+        return
+    low, high = facts["interval"]
+    print(
+        f"{model} on {benchmark}/{split}: {100 * facts['strict']:.1f} % strict [{100 * low:.1f}, {100 * high:.1f}], {100 * facts['lenient']:.1f} % lenient, n = {facts['n']}, {facts['seconds']:.2f} s"
+    )
+    for family, share in facts["families"].items():
+        print(f"  {family:14s} {100 * share:5.1f} %")
+
+
+def doctor(as_json: Json = False) -> None:
+    """What this machine gives: versions, isolation and its missing layers, shipped data, cores.
+
+    Example: mergewright doctor --json
+    """
+    from engine.doctor import examine
+
+    facts = examine()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        print(f"{key:12s} {value if not isinstance(value, dict) else ', '.join(f'{k} {v}' for k, v in value.items())}")
+
+
+def _source(reference: str) -> str:
+    from engine.programs import find_program
+
+    return find_program(reference).source
+
+
+def _numbers(settings: list[str] | None) -> dict[str, float]:
+    from engine.errors import UserError
+
+    found: dict[str, float] = {}
+    for setting in settings or []:
+        name, equals, text = setting.partition("=")
+        try:
+            found[name.strip()] = float(text)
+        except ValueError:
+            equals = ""
+        if not equals or not name.strip():
+            raise UserError(f"--param '{setting}': expected NAME=NUMBER, as density=0.3; got no such form")
+    return found
+
+
+def _bytes(text: str | None) -> int | None:
+    """A size as people write it: 2GB, 512MB, 1.5 GiB; decimal units are powers of 1000."""
+    from engine.errors import UserError
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    if not match or float(match[1]) <= 0:
+        raise UserError(f"--max-memory '{text}': expected a size such as 2GB or 512MB, got no such form")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))
+
+
+def _save(path: Path, outputs: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    from engine.errors import HostError
+
+    try:
+        save_file(outputs, path)
+    except Exception as error:  # safetensors raises its own kind for a full disk; every one of them is the host's
+        raise HostError(
+            f"'{path}': the merged task vectors could not be written ({error}); give another --save"
+        ) from error
+
+
+def _print_trial(facts: dict[str, Any]) -> None:
+    from engine.tables import printable
+
+    where = f", line {facts['line']}" if facts["line"] else ""
+    reason = f" ({facts['reason']}{where}): {printable(facts['detail'] or '')}" if facts["reason"] else ""
+    print(f"{facts['verdict']}{reason}")
+    print(
+        f"{1000 * facts['seconds']:.0f} ms, peak {facts['peak_memory_bytes'] / 2**20:.0f} MiB, isolation {facts['isolation']['level']}"
+        + (f" (missing: {', '.join(facts['isolation']['missing'])})" if facts["isolation"]["missing"] else "")
+    )

@@ -1,0 +1,168 @@
+"""Commands that run campaigns: run, resume, status, init."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from engine.config import CampaignConfig
+    from engine.progress import Progress
+
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the campaign, as campaign.programs=50. Repeatable."
+    ),
+]
+MaxHours = Annotated[float | None, typer.Option(help="Stop in order after so many hours; `resume` goes on.")]
+
+
+def run(
+    campaign: Annotated[str, typer.Argument(help="A campaign file, or a shipped name: pocket, smollm2.")] = "pocket",
+    settings: Setting = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME-DATE.")] = None,
+    max_hours: MaxHours = None,
+) -> None:
+    """Run a discovery campaign; without arguments the pocket campaign.
+
+    Example: mergewright run campaigns/smollm2.toml --set campaign.programs=50 --out runs/try
+    """
+    from engine import locations, rundir
+    from engine.config import load_config
+
+    extra = [*(settings or []), *([f"campaign.max_hours={max_hours}"] if max_hours is not None else [])]
+    config = load_config(locations.campaign_file(campaign), extra)
+    folder = rundir.new_folder(config, out, datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
+    _go(folder, config)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
+    max_hours: MaxHours = None,
+) -> None:
+    """Go on with a run that was stopped or killed; it ends as if it had never been.
+
+    Example: mergewright resume runs/pocket-20260101-120000
+    """
+    from engine import rundir
+    from engine.config import build_config
+
+    folder = _resumable(run)
+    config = rundir.read_config(folder)
+    if max_hours is not None:
+        config = build_config(config.model_dump(mode="json"), [f"campaign.max_hours={max_hours}"])
+    _go(folder, config)
+
+
+def status(
+    run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """How far a run is, and what it has found.
+
+    Example: mergewright status runs/pocket-20260101-120000 --json
+    """
+    from rich.console import Console
+
+    from engine import locations, rundir, tables
+    from engine.store import Store
+    from engine.summary import summary
+
+    folder = locations.run_folder(run)
+    config = rundir.read_config(folder)
+    store = Store.in_folder(folder)
+    try:
+        facts = summary(config, store, folder)
+        if as_json:
+            print(json.dumps(facts))
+            return
+        console = Console()
+        state = "finished" if facts["finished"] else f"not finished; go on with: mergewright resume {folder}"
+        console.print(f"{folder}: {state}; {facts['assessed']} of {facts['planned']} programs assessed")
+        tables.print_to(console, tables.search_report(store))
+        if facts["finished"]:
+            tables.print_to(console, tables.final_report(config, store, folder))
+    finally:
+        store.close()
+
+
+def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("campaign.toml")) -> None:
+    """Write a commented campaign file for your own models.
+
+    Example: mergewright init my-campaign.toml
+    """
+    from engine import locations
+    from engine.errors import UserError
+
+    template = locations.shipped("campaigns") / "template.toml"
+    try:
+        with path.open("x", encoding="utf-8") as handle:
+            handle.write(template.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"campaign file '{path}': expected a name that can be written and is free, got {error.strerror}; give another"
+        ) from error
+    print(f"wrote {path}: name your models in it, then: mergewright run {path}")
+
+
+def _resumable(reference: str) -> Path:
+    """A run's folder even if it was killed before its archive was made."""
+    from engine import locations
+
+    for folder in (Path(reference), locations.RUNS / reference):
+        if (folder / "campaign.json").is_file():
+            return folder
+    return locations.run_folder(reference)
+
+
+def _go(folder: Path, config: CampaignConfig) -> None:
+    """Run the campaign in `folder` with live progress, then print what it found."""
+    from rich.console import Console
+
+    from engine import tables
+    from engine.campaign import run_campaign
+    from engine.progress import Progress
+    from engine.quiet import quiet_libraries
+    from engine.store import Store
+
+    console = Console(file=sys.stdout, soft_wrap=False)
+    quiet_libraries()
+    progress = Progress(config, console, resume_hint=f"mergewright resume {folder}")
+    console.print(
+        f"Campaign {config.campaign.name}: {config.campaign.iterations} × {config.campaign.programs} programs; archive {folder}",
+        highlight=False,
+    )
+    with _stopping_in_order(progress):
+        run_campaign(folder, progress)
+    store = Store.in_folder(folder)
+    try:
+        console.print()
+        tables.print_to(console, tables.search_report(store), tables.final_report(config, store, folder))
+    finally:
+        store.close()
+
+
+@contextmanager
+def _stopping_in_order(progress: Progress) -> Iterator[None]:
+    """The first Ctrl-C (or TERM) stops at the next safe point; the second one at once."""
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        progress.request_stop("Ctrl-C" if number == signal.SIGINT else "asked to end")
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

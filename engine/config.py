@@ -1,0 +1,197 @@
+"""A campaign's configuration: TOML, read by pydantic, changed by `--set a.b=c`.
+
+Every field has a default that runs the pocket campaign, so a campaign file states only what differs. A mistake is one line:
+the key, what was expected, what was got. Nothing here can switch on remote code: there is no such field.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CampaignSection(_Section):
+    """How much is searched."""
+
+    name: str = Field(default="pocket", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    iterations: Count = 3
+    programs: Count = 200
+    finalists: Annotated[int, Field(ge=1, le=100)] = 15
+    max_hours: Positive | None = None
+
+
+class ModelsSection(_Section):
+    """What is merged. Names of experts are what programs see as keys of `model_dict`, in this order."""
+
+    base: str = "pocket/seed"
+    experts: tuple[str, ...] = Field(
+        default=("pocket/expert_a", "pocket/expert_b", "pocket/expert_c"), min_length=2, max_length=8
+    )
+    merge: str = "all"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+
+
+class GeneratorSection(_Section):
+    """What writes the programs."""
+
+    kind: Literal["model", "grammar", "scripted"] = "model"
+    model: str = "pocket/generator"
+    prompt: Literal["pocket", "chat"] = "pocket"
+    temperature: Positive = 1.2
+    temperature_decay: Annotated[float, Field(ge=0.0)] = 0.2
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Count = 320
+    batch: Count = 50
+    script: str | None = None
+
+
+class SandboxSection(_Section):
+    """Limits of one candidate over all tensors, and the least isolation accepted."""
+
+    wall_seconds: Positive = 20.0
+    cpu_seconds: Positive = 20.0
+    memory_mb: Count = 2048
+    floor: Literal["FULL", "REDUCED", "NONE"] = "REDUCED"
+
+
+class BenchmarkSection(_Section):
+    """What scores."""
+
+    name: Literal["pocket", "gsm8k", "jsonl"] = "pocket"
+    data: str | None = None
+    test_data: str | None = None
+    dev_limit: Count | None = None
+    test_limit: Count | None = None
+    shots: Annotated[int, Field(ge=0, le=8)] | None = None
+    chat: bool = False
+    max_new_tokens: Count | None = None
+    batch: Count | None = None
+
+
+class BaselinesSection(_Section):
+    """Human-made merges, tuned on dev. `evaluations`: dev scores per tuned hyper-parameter."""
+
+    names: tuple[str, ...] = (
+        "task_arithmetic",
+        "weighted_task_arithmetic",
+        "ties",
+        "dare_ties",
+        "model_stock",
+        "breadcrumbs",
+    )
+    evaluations: Annotated[int, Field(ge=1, le=1000)] = 12
+
+
+class LearnSection(_Section):
+    """How the generator learns. Shares and carry-over are those of Self-Developing (https://arxiv.org/abs/2410.15639)."""
+
+    method: Literal["dpo", "none"] = "dpo"
+    chosen: Share = 0.03
+    rejected: Share = 0.10
+    chosen_floor: Count = 6
+    rejected_floor: Count = 20
+    elite: Annotated[int, Field(ge=0)] = 3
+    pairs_per_chosen: Count = 8
+    beta: Positive = 0.1
+    learning_rate: Positive = 5e-5
+    epochs: Positive = 2.0
+    batch: Count = 8
+    lora_rank: Annotated[int, Field(ge=0)] = 32
+
+
+class CampaignConfig(_Section):
+    """A whole campaign; `CampaignConfig()` is the pocket campaign."""
+
+    campaign: CampaignSection = CampaignSection()
+    models: ModelsSection = ModelsSection()
+    generator: GeneratorSection = GeneratorSection()
+    sandbox: SandboxSection = SandboxSection()
+    benchmark: BenchmarkSection = BenchmarkSection()
+    baselines: BaselinesSection = BaselinesSection()
+    learn: LearnSection = LearnSection()
+
+
+def load_config(path: Path, settings: Sequence[str] = ()) -> CampaignConfig:
+    """Read a campaign file and apply `key=value` settings.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or a key or value is not known; names the key.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"campaign file '{path}': expected a readable file, got {error.strerror}; check the path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"campaign file '{path}': expected TOML, got: {error}; mend that line") from error
+    return build_config(tree, settings, source=str(path))
+
+
+def build_config(tree: dict[str, Any], settings: Sequence[str] = (), *, source: str = "campaign") -> CampaignConfig:
+    """A configuration from a parsed tree and `key=value` settings; raises ConfigError."""
+    for setting in settings:
+        _set(tree, setting)
+    try:
+        return CampaignConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from error
+
+
+def _set(tree: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    path = key.strip().split(".")
+    if not equals or len(path) != 2 or not all(path):
+        raise ConfigError(f"--set '{setting}': expected SECTION.KEY=VALUE, as campaign.programs=50; got no such form")
+    section = tree.setdefault(path[0], {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"--set '{setting}': expected a section '{path[0]}', got a plain value in the campaign file")
+    section[path[1]] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value where the text is one, else the text itself: `--set models.base=folder` needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return [part.strip() for part in text.split(",")] if "," in text else text
+
+
+def _explain(error: ValidationError) -> str:
+    """All mistakes of a file in one line, each with its key, the expectation and the value."""
+    parts = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            section = CampaignConfig.model_fields.get(str(item["loc"][0]))
+            fields = (
+                _known_keys(section.annotation)
+                if section and len(item["loc"]) > 1
+                else tuple(CampaignConfig.model_fields)
+            )
+            parts.append(f"key '{key}': expected one of {', '.join(fields)}; got an unknown key")
+        else:
+            expected = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            parts.append(f"key '{key}': expected {expected}, got {item['input']!r}")
+    return "; ".join(parts) + "; mend the file or the --set"
+
+
+def _known_keys(section: Any) -> tuple[str, ...]:
+    return tuple(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else ()

@@ -1,0 +1,31 @@
+"""`doctor`: what this machine gives, and what to mend."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+from engine import locations
+from engine.rundir import RECORDED_PACKAGES, package_version
+from sandbox import Sandbox
+
+
+def examine() -> dict[str, Any]:
+    """Facts about machine, isolation and shipped data, as plain values."""
+    with Sandbox(allow_none=True) as sandbox:
+        isolation = sandbox.isolation
+    pocket = locations.shipped("data") / "pocket"
+    models = sorted(p.parent.name for p in pocket.glob("*/config.json"))
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)",
+        "versions": {name: package_version(name) for name in RECORDED_PACKAGES},
+        "isolation": isolation.level,
+        "missing": list(isolation.missing),
+        "pocket": models or f"not found in {pocket}; install Mergewright again, or run `make pocket` in a checkout",
+    }

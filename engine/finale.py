@@ -1,0 +1,111 @@
+"""The final: the only place where test problems are touched, once for every subject.
+
+The headline is decided before it: the program ranked first on dev against the human-made merge ranked first on dev. The others are
+shown with simultaneous intervals, since the best of fourteen on test would be a winner by luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.statistics import Interval, PairedDifference, paired_difference, simultaneous_intervals, wilson
+from engine.baselines import best_by_method
+from engine.bench import Bench, Scored, open_benchmark
+from engine.errors import HostError
+from engine.learning import scored_best_first
+from engine.records import Candidate, Final
+from engine.store import Store
+from merges import library
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the final table: a Final, its test interval, and its paired difference to the best human-made merge.
+
+    Attributes:
+        final: the subject and its scores.
+        interval: of the test share; simultaneous with the others' for discovered programs that are not first on dev.
+        simultaneous: whether the interval is of that kind.
+        against_human: test difference to the human-made merge first on dev, paired by problem; None for that merge itself.
+    """
+
+    final: Final
+    interval: Interval
+    simultaneous: bool
+    against_human: PairedDifference | None
+
+
+def run_final(bench: Bench, store: Store, on_final: Callable[[Final], None]) -> None:
+    """Score seed, experts, tuned human-made merges and the dev-best programs on test; each once, resumable in between."""
+    done = {(f.kind, f.name) for f in store.finals()}
+    subjects = _subjects(bench, store)
+    if all((kind, name) in done for kind, name, *_ in subjects):
+        return
+    _, problems = open_benchmark(bench.config, "test")
+    for kind, name, rank, dev, parameters, source in subjects:
+        if (kind, name) in done:
+            continue
+        if source is None:
+            scored: Scored = bench.score_model(None if kind == "seed" else name, problems)
+        else:
+            result = bench.merge(source, parameters)
+            if result.outputs is None:  # it ran on dev with the same tensors and seeds: something outside it changed
+                raise HostError(
+                    f"final: program {name} ran in the search and fails now ({result.reason}: {result.detail}); resume to try again"
+                )
+            scored = bench.score_vectors(result.outputs, problems)
+        final = Final(name, kind, rank, dev, parameters, scored.score)
+        store.add_final(final)
+        on_final(final)
+
+
+Subject = tuple[str, str, int, float, Mapping[str, float], str | None]
+"""kind, name, rank on dev within its kind, dev share, hyper-parameters, source (None: a model as it is)"""
+
+
+def _subjects(bench: Bench, store: Store) -> list[Subject]:
+    trials = store.trials()
+    subjects: list[Subject] = []
+    for kind in ("seed", "expert"):
+        same = [t for t in trials if t.kind == kind]
+        ranks = {t.name: rank for rank, t in enumerate(sorted(same, key=lambda t: -t.score.strict), start=1)}
+        subjects += [(kind, t.name.removeprefix("expert:"), ranks[t.name], t.score.strict, {}, None) for t in same]
+    for rank, tuned in enumerate(best_by_method(trials), start=1):
+        trial = tuned.trial
+        subjects.append(("human", trial.name, rank, trial.score.strict, trial.parameters, library.source(trial.name)))
+    for rank, candidate in enumerate(finalists(store, bench.config.campaign.finalists), start=1):
+        subjects.append(
+            ("discovered", candidate.program.id, rank, candidate.score or 0.0, {}, candidate.program.source)
+        )
+    return subjects
+
+
+def finalists(store: Store, count: int) -> list[Candidate]:
+    """The `count` best new programs by dev score; of equals the earlier one."""
+    return scored_best_first(store.candidates())[:count]
+
+
+def final_table(finals: tuple[Final, ...], *, seed: int) -> list[Row]:
+    """The rows of the final, in the order seed, experts, human-made by dev rank, discovered by dev rank."""
+    human = next((f for f in finals if f.kind == "human" and f.rank == 1), None)
+    others = [f for f in finals if f.kind == "discovered" and f.rank > 1]
+    joint = (
+        simultaneous_intervals([f.score.bits.count("1") for f in others], others[0].score.n, LEVEL) if others else []
+    )
+    simultaneous = {f.name: interval for f, interval in zip(others, joint, strict=True)}
+    rows = []
+    for final in finals:
+        k, n = final.score.bits.count("1"), final.score.n
+        special = simultaneous.get(final.name) if final.kind == "discovered" else None
+        against = (
+            paired_difference(final.score.bits, human.score.bits, np.random.default_rng(seed))
+            if human and final is not human
+            else None
+        )
+        rows.append(Row(final, special or wilson(k, n, LEVEL), special is not None, against))
+    return rows

@@ -1,0 +1,92 @@
+"""Finding a program by what a user calls it: an archive id, a library name, or a `.py` file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine import locations
+from engine.errors import RunError, UnknownNameError
+from engine.records import Candidate
+from engine.store import Store
+from merges import library
+
+MIN_ID_CHARACTERS = 4
+"""Shorter beginnings of an id are not looked up: they would fit too many programs."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A program and where it came from.
+
+    Attributes:
+        source: its text.
+        origin: for the provenance: "library:ties", "archive:runs/x#id", or the file's path.
+        parameters: hyper-parameters it was scored with, where the archive says so.
+        merge: which parameters were merged when it was scored; None outside archives.
+    """
+
+    source: str
+    origin: str
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    merge: str | None = None
+
+
+def find_program(reference: str) -> Found:
+    """Find a program.
+
+    Raises:
+        UnknownNameError: nobody has it, or several do; says which places were searched.
+    """
+    if reference.endswith(".py"):
+        return _from_file(Path(reference))
+    if reference in library.names():
+        return Found(library.source(reference), f"library:{reference}")
+    matches = [(folder, c) for folder in run_folders() for c in _matching(folder, reference)]
+    ids = {c.program.id for _, c in matches}
+    if len(ids) == 1:
+        folder, candidate = matches[0]
+        from engine.rundir import read_config
+
+        return Found(
+            candidate.program.source,
+            f"archive:{folder.name}#{candidate.program.id}",
+            merge=read_config(folder).models.merge,
+        )
+    if ids:
+        raise UnknownNameError(
+            f"program '{reference}': expected the beginning of one id, got that of {len(ids)}: {', '.join(sorted(ids)[:4])}; give more of it"
+        )
+    raise UnknownNameError(
+        f"program '{reference}': expected a .py file, a library name ({', '.join(library.names())}) or an id from an archive below "
+        f"{locations.RUNS}/, got none of these; `mergewright archive list RUN` shows ids"
+    )
+
+
+def run_folders() -> list[Path]:
+    """Folders of all runs below `runs/`, newest first."""
+    return [p.parent for p in sorted(locations.RUNS.glob("*/archive.db"), key=lambda p: -p.stat().st_mtime)]
+
+
+def _from_file(path: Path) -> Found:
+    try:
+        return Found(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise UnknownNameError(
+            f"program '{path}': expected a readable Python file, got {reason}; check the path"
+        ) from error
+
+
+def _matching(folder: Path, reference: str) -> Iterable[Candidate]:
+    if len(reference) < MIN_ID_CHARACTERS:
+        return []
+    try:
+        store = Store.in_folder(folder)
+    except RunError:
+        return []  # a foreign or broken archive beside the good ones is no reason to refuse these
+    try:
+        return [c for c in store.candidates() if c.program.id.startswith(reference)]
+    finally:
+        store.close()

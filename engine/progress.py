@@ -1,0 +1,155 @@
+"""Live progress: stage, candidates per minute, valid rate, best so far, time left; and the points where a run may stop in order.
+
+On a terminal one live line is redrawn, elsewhere (CI, a log) a plain line is printed every few seconds. Clock and console are passed in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.status import Status
+
+from engine.config import CampaignConfig
+from engine.errors import Interrupted
+from engine.records import Assessment, Candidate, Final, Outcome, Trial
+from engine.store import Store
+
+PLAIN_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Shows a campaign's progress and says when it shall stop. Without a console it is silent.
+
+    Args:
+        config: for totals and the time limit.
+        console: where to write; None for silence.
+        clock: monotonic seconds.
+        resume_hint: the command that goes on with this run.
+    """
+
+    def __init__(
+        self,
+        config: CampaignConfig,
+        console: Console | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        resume_hint: str = "mergewright resume RUN",
+    ) -> None:
+        self._config, self._console, self._clock, self._hint = config, console, clock, resume_hint
+        self._start = clock()
+        self._stop: str | None = None
+        self._status: Status | None = None
+        self._stage, self._iteration, self._stage_start = "", 0, self._start
+        self._printed = float("-inf")
+        self._count = self._assessed = self._valid = 0
+        self._best: float | None = None
+        self._done_programs = self._session_programs = 0
+        self._assess_seconds = 0.0
+
+    def request_stop(self, reason: str) -> None:
+        """Ask the run to stop at the next safe point; may be called from a signal handler."""
+        self._stop = reason
+
+    def check(self) -> None:
+        """A safe point.
+
+        Raises:
+            Interrupted: a stop was asked for, or the time limit is over.
+        """
+        limit = self._config.campaign.max_hours
+        if self._stop is None and limit is not None and self._clock() - self._start > limit * 3600:
+            self._stop = f"the limit of {limit:g} hours is over"
+        if self._stop is not None:
+            raise Interrupted(f"stopped in order ({self._stop}); nothing is lost. Go on with: {self._hint}")
+
+    @contextmanager
+    def stage(self, name: str, iteration: int, store: Store) -> Iterator[None]:
+        """Show a stage, and add its wall-clock seconds and count to the archive however it ends."""
+        self.check()
+        self._stage, self._iteration, self._stage_start, self._count = name, iteration, self._clock(), 0
+        if self._best is None:
+            earlier = store.candidates()
+            self._best = max((c.score for c in earlier if c.score is not None), default=None)
+            self._done_programs = sum(c.assessment.outcome is not Outcome.PENDING for c in earlier)
+        try:
+            if self._console and self._console.is_terminal:
+                with self._console.status(self._line()) as self._status:
+                    yield
+            else:
+                self._show(force=True)
+                yield
+        finally:
+            self._status = None
+            seconds = self._clock() - self._stage_start
+            if self._count or seconds > 0.05:  # a stage that a resumed run only passes through is no work
+                store.spend(iteration, name, seconds, self._count)
+
+    def trial(self, trial: Trial) -> None:
+        """A model or human-made merge was scored on dev."""
+        self._count += 1
+        self._show()
+        self.check()
+
+    def proposed(self, count: int) -> None:
+        """A batch of programs was written."""
+        self._count += count
+        self._show()
+
+    def assessed(self, candidate: Candidate, assessment: Assessment) -> None:
+        """A candidate was completed."""
+        self._count += 1
+        self._assessed += 1
+        self._done_programs += 1
+        self._valid += assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)
+        score = assessment.score.strict if assessment.score else None
+        if score is not None and (self._best is None or score > self._best):
+            self._best = score
+        self._show()
+
+    def final(self, final: Final) -> None:
+        """A subject was scored on test."""
+        self._count += 1
+        self._show()
+        self.check()
+
+    def _show(self, *, force: bool = False) -> None:
+        if self._console is None:
+            return
+        if self._status is not None:
+            self._status.update(self._line())
+        elif force or self._clock() - self._printed >= PLAIN_LINE_SECONDS:
+            self._printed = self._clock()
+            self._console.print(self._line(), highlight=False)
+
+    def _line(self) -> str:
+        campaign = self._config.campaign
+        elapsed = self._clock() - self._start
+        where = {"tune": "tuning human-made merges", "final": "final on test problems"}.get(self._stage)
+        where = where or f"iteration {self._iteration}/{campaign.iterations}: {self._stage}"
+        parts = [f"{_clock_text(elapsed)}  {where} {self._count or ''}".rstrip()]
+        if self._stage == "assess" and self._count:
+            seconds = max(self._clock() - self._stage_start, 1e-9)
+            parts.append(f"{60 * self._count / seconds:.0f} candidates/min")
+        if self._assessed:
+            parts.append(f"valid {100 * self._valid / self._assessed:.0f} %")
+        if self._best is not None:
+            parts.append(f"best dev {100 * self._best:.1f} %")
+        left = self._time_left()
+        if left is not None:
+            parts.append(f"about {_clock_text(left)} left")
+        return " · ".join(parts)
+
+    def _time_left(self) -> float | None:
+        """From this session's own pace; nothing before there is one."""
+        if not self._assessed or self._stage == "final":
+            return None
+        total = self._config.campaign.iterations * self._config.campaign.programs
+        return (total - self._done_programs) * (self._clock() - self._start) / self._assessed
+
+
+def _clock_text(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"

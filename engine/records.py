@@ -1,0 +1,182 @@
+"""The wires between the stages of a campaign: frozen records, no behaviour.
+
+`Program` is what a generator proposed; `Candidate` is that program with everything that happened to it, one row of the archive.
+Scores are fractions 0..1; seconds are wall clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+ProgramId = str
+"""12 hex digits of the canonical syntax tree (`merges.contract.program_id`)."""
+
+ItemBits = str
+"""One '0' or '1' per problem, in the benchmark's order."""
+
+
+class Outcome(StrEnum):
+    """What became of a candidate. `REJECTED` and `FAILED` carry a reason of `sandbox.Reason`; none of them but OK has a score."""
+
+    PENDING = "pending"
+    OK = "ok"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a program was drawn.
+
+    Attributes:
+        temperature, top_p: of the language model; 0 temperature for sources that have none.
+        seed: of this draw.
+        batch, row: which batch of its iteration, and which place in it.
+    """
+
+    temperature: float
+    top_p: float
+    seed: int
+    batch: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """One proposed program.
+
+    Attributes:
+        source: Python text under the merge contract, as extracted from `text`.
+        id: of its canonical syntax tree.
+        origin: "generator", "grammar" or "scripted".
+        generator: version of the generator that wrote it ("0" untrained, "1" after the first update, …).
+        prompt: what the generator was shown.
+        text: what it wrote, whole.
+        sampling: how it was drawn.
+        parents: ids of programs shown in the prompt, if any.
+    """
+
+    source: str
+    id: ProgramId
+    origin: str
+    generator: str
+    prompt: str
+    text: str
+    sampling: Sampling
+    parents: tuple[ProgramId, ...] = ()
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """A score on dev problems, as stored.
+
+    Attributes:
+        strict, lenient: shares of right answers by the two extraction rules; `strict` ranks.
+        n: problems.
+        standard_error: of `strict`.
+        bits, lenient_bits: per problem.
+        families: strict share per family of problems.
+        scorer_version: of the rules that judged.
+    """
+
+    strict: float
+    lenient: float
+    n: int
+    standard_error: float
+    bits: ItemBits
+    lenient_bits: ItemBits
+    scorer_version: str
+    families: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What validation, sandbox and scoring found out about one candidate.
+
+    Attributes:
+        outcome: see Outcome.
+        reason: value of `sandbox.Reason` where rejected or failed, else None.
+        detail, line, rule: the reason's own words, the program's line, the rule of the language gate.
+        duplicate_of: id of the earlier program that behaves the same.
+        behaviour: hash of the outputs on probe tensors.
+        sha256: of the merged task vectors.
+        score: None unless the outcome is OK.
+        execute_seconds, score_seconds, peak_memory_bytes, isolation: costs, and under what isolation it ran.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    detail: str | None = None
+    line: int | None = None
+    rule: str | None = None
+    duplicate_of: ProgramId | None = None
+    behaviour: str | None = None
+    sha256: str | None = None
+    score: DevScore | None = None
+    execute_seconds: float = 0.0
+    score_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    isolation: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row of the archive.
+
+    Attributes:
+        number: 1-based, in the order of proposal, unique in the run.
+        iteration: 1-based.
+        program: what was proposed.
+        assessment: what became of it (outcome PENDING until it was assessed).
+    """
+
+    number: int
+    iteration: int
+    program: Program
+    assessment: Assessment
+
+    @property
+    def score(self) -> float | None:
+        """Dev score 0..1, or None where there is none."""
+        return self.assessment.score.strict if self.assessment.score else None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One scored merge that is not a candidate: the seed, an expert, or a human-made merge with certain hyper-parameters.
+
+    Attributes:
+        name: "seed", "expert:NAME", or a library name.
+        kind: "seed", "expert" or "human".
+        parameters: hyper-parameters, empty for models.
+        score: on dev.
+    """
+
+    name: str
+    kind: str
+    parameters: Mapping[str, float]
+    score: DevScore
+
+
+@dataclass(frozen=True)
+class Final:
+    """One row of the final on test problems.
+
+    Attributes:
+        name: as in Trial, or a program's id.
+        kind: "seed", "expert", "human" or "discovered".
+        rank: 1-based on dev within its kind.
+        dev: dev share 0..1.
+        parameters: hyper-parameters used.
+        score: on test.
+    """
+
+    name: str
+    kind: str
+    rank: int
+    dev: float
+    parameters: Mapping[str, float]
+    score: DevScore

@@ -1,0 +1,398 @@
+"""The store: one SQLite file per run (write-ahead log), through SQLAlchemy. Every candidate is a row, failures included.
+
+A row is written when a program is proposed and completed when it has been assessed, each in one transaction: a campaign killed at
+any moment loses at most the work in flight, and what was scored is never scored again. All text is data; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+from sqlalchemy import JSON, Engine, Float, Integer, String, Text, create_engine, event, select
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from engine.errors import HostError, RunError
+from engine.records import Assessment, Candidate, DevScore, Final, Outcome, Program, Sampling, Trial
+
+SCHEMA_VERSION = 1
+
+
+class _Base(DeclarativeBase):
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
+
+
+class CandidateRow(_Base):
+    """One candidate; columns as in `records.Program` and `records.Assessment`."""
+
+    __tablename__ = "candidates"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    iteration: Mapped[int] = mapped_column(Integer, index=True)
+    program_id: Mapped[str] = mapped_column(String(32), index=True)
+    source: Mapped[str] = mapped_column(Text)
+    origin: Mapped[str] = mapped_column(String(32))
+    generator: Mapped[str] = mapped_column(String(32))
+    prompt: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text)
+    sampling: Mapped[dict[str, Any]]
+    parents: Mapped[list[str]]
+    outcome: Mapped[str] = mapped_column(String(16), index=True)
+    reason: Mapped[str | None] = mapped_column(String(32))
+    detail: Mapped[str | None] = mapped_column(Text)
+    line: Mapped[int | None]
+    rule: Mapped[str | None] = mapped_column(String(64))
+    duplicate_of: Mapped[str | None] = mapped_column(String(32))
+    behaviour: Mapped[str | None] = mapped_column(String(64), index=True)
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    strict: Mapped[float | None] = mapped_column(Float, index=True)
+    score: Mapped[dict[str, Any] | None]
+    execute_seconds: Mapped[float]
+    score_seconds: Mapped[float]
+    peak_memory_bytes: Mapped[int]
+    isolation: Mapped[str | None] = mapped_column(String(16))
+
+
+class TrialRow(_Base):
+    """One scored merge that is not a candidate; see `records.Trial`."""
+
+    __tablename__ = "trials"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int]
+    name: Mapped[str] = mapped_column(String(128), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    parameters: Mapped[dict[str, Any]]
+    score: Mapped[dict[str, Any]]
+
+
+class FinalRow(_Base):
+    """One test score; see `records.Final`. Its key makes a second scoring impossible."""
+
+    __tablename__ = "finals"
+    key: Mapped[str] = mapped_column(String(192), primary_key=True)
+    number: Mapped[int]
+    name: Mapped[str] = mapped_column(String(128))
+    kind: Mapped[str] = mapped_column(String(16))
+    rank: Mapped[int]
+    dev: Mapped[float]
+    parameters: Mapped[dict[str, Any]]
+    score: Mapped[dict[str, Any]]
+
+
+class UpdateRow(_Base):
+    """One update of the generator: which pairs, how long, what came of it."""
+
+    __tablename__ = "updates"
+    iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    method: Mapped[str] = mapped_column(String(32))
+    report: Mapped[dict[str, Any]]
+
+
+class StageRow(_Base):
+    """Wall-clock seconds and counts of a stage of an iteration, summed over sessions."""
+
+    __tablename__ = "stages"
+    iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    stage: Mapped[str] = mapped_column(String(32), primary_key=True)
+    seconds: Mapped[float]
+    count: Mapped[int]
+
+
+class MetaRow(_Base):
+    """Facts about the whole run: manifest, state, schema version."""
+
+    __tablename__ = "meta"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[dict[str, Any]]
+
+
+def connect(url: str) -> Engine:
+    """An engine for `url`; SQLite gets a write-ahead log and full synchronisation."""
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _pragmas(connection: Any, _record: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute(
+                "PRAGMA synchronous=FULL"
+            )  # a power cut loses nothing either; a commit costs about a millisecond
+            cursor.close()
+
+    return engine
+
+
+class Store:
+    """All that a run remembers.
+
+    One process writes at a time (the run's lock sees to it); any number may read meanwhile.
+    """
+
+    def __init__(self, url: str, *, create: bool = False) -> None:
+        """Open the store at a SQLAlchemy `url`.
+
+        Raises:
+            RunError: the file is no archive, or of another schema version.
+        """
+        self._engine = connect(url)
+        try:
+            if create:
+                _Base.metadata.create_all(self._engine)
+                if self.meta("schema") is None:
+                    self.set_meta("schema", {"version": SCHEMA_VERSION})
+            found = (self.meta("schema") or {}).get("version")
+        except DatabaseError as error:
+            raise RunError(
+                f"archive '{url}': expected a Mergewright archive, got {type(error.orig).__name__}: {error.orig}; check the path"
+            ) from error
+        if found != SCHEMA_VERSION:
+            raise RunError(
+                f"archive '{url}': expected schema version {SCHEMA_VERSION}, got {found}; open it with the version that wrote it"
+            )
+
+    @classmethod
+    def in_folder(cls, folder: Path, *, create: bool = False) -> Store:
+        """The store of the run in `folder`."""
+        return cls(f"sqlite:///{folder / 'archive.db'}", create=create)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        try:
+            with Session(self._engine) as session, session.begin():
+                yield session
+        except OperationalError as error:
+            raise HostError(
+                f"archive: a write failed ({error.orig}); free space or release the file, then resume: nothing finished is lost"
+            ) from error
+
+    # candidates
+
+    def propose(self, iteration: int, programs: Sequence[Program]) -> None:
+        """Add a batch of proposed programs, numbered after those there are, in one transaction."""
+        with self._write() as session:
+            last = session.query(CandidateRow).count()
+            for offset, program in enumerate(programs, start=1):
+                session.add(_candidate_row(last + offset, iteration, program))
+
+    def assess(self, number: int, assessment: Assessment) -> None:
+        """Complete candidate `number`, once."""
+        with self._write() as session:
+            row = session.get(CandidateRow, number)
+            assert row is not None, f"candidate {number} was never proposed"
+            assert row.outcome == Outcome.PENDING, f"candidate {number} was assessed before"
+            for column in (
+                "reason",
+                "detail",
+                "line",
+                "rule",
+                "duplicate_of",
+                "behaviour",
+                "sha256",
+                "execute_seconds",
+                "score_seconds",
+                "peak_memory_bytes",
+                "isolation",
+            ):
+                setattr(row, column, getattr(assessment, column))
+            row.outcome = assessment.outcome.value
+            row.score = _score_to_json(assessment.score) if assessment.score else None
+            row.strict = assessment.score.strict if assessment.score else None
+
+    def candidates(self, iteration: int | None = None) -> tuple[Candidate, ...]:
+        """All candidates in the order of their numbers; of one iteration if given."""
+        query = select(CandidateRow).order_by(CandidateRow.number)
+        if iteration is not None:
+            query = query.where(CandidateRow.iteration == iteration)
+        with Session(self._engine) as session:
+            return tuple(_candidate(row) for row in session.scalars(query))
+
+    # trials, finals
+
+    def add_trial(self, trial: Trial) -> None:
+        """Remember a scored model or human-made merge."""
+        with self._write() as session:
+            number = session.query(TrialRow).count() + 1
+            session.add(
+                TrialRow(
+                    key=trial_key(trial.name, trial.parameters),
+                    number=number,
+                    name=trial.name,
+                    kind=trial.kind,
+                    parameters=dict(trial.parameters),
+                    score=_score_to_json(trial.score),
+                )
+            )
+
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials in the order they were scored."""
+        with Session(self._engine) as session:
+            rows = session.scalars(select(TrialRow).order_by(TrialRow.number))
+            return tuple(Trial(r.name, r.kind, r.parameters, _score_from_json(r.score)) for r in rows)
+
+    def add_final(self, final: Final) -> None:
+        """Remember a test score; a second one of the same subject breaks the key, and with it the run."""
+        with self._write() as session:
+            number = session.query(FinalRow).count() + 1
+            session.add(
+                FinalRow(
+                    key=f"{final.kind}/{final.name}",
+                    number=number,
+                    name=final.name,
+                    kind=final.kind,
+                    rank=final.rank,
+                    dev=final.dev,
+                    parameters=dict(final.parameters),
+                    score=_score_to_json(final.score),
+                )
+            )
+
+    def finals(self) -> tuple[Final, ...]:
+        """All test scores in the order they were taken."""
+        with Session(self._engine) as session:
+            rows = session.scalars(select(FinalRow).order_by(FinalRow.number))
+            return tuple(Final(r.name, r.kind, r.rank, r.dev, r.parameters, _score_from_json(r.score)) for r in rows)
+
+    # learning, accounting, facts
+
+    def add_update(self, iteration: int, method: str, report: Mapping[str, Any]) -> None:
+        """Remember that the generator was updated after `iteration`."""
+        with self._write() as session:
+            session.merge(UpdateRow(iteration=iteration, method=method, report=dict(report)))
+
+    def updates(self) -> dict[int, dict[str, Any]]:
+        """Reports of the updates, by iteration."""
+        with Session(self._engine) as session:
+            return {
+                row.iteration: {"method": row.method, **row.report}
+                for row in session.scalars(select(UpdateRow).order_by(UpdateRow.iteration))
+            }
+
+    def spend(self, iteration: int, stage: str, seconds: float, count: int) -> None:
+        """Add wall-clock seconds and a count to a stage."""
+        with self._write() as session:
+            row = session.get(StageRow, (iteration, stage))
+            if row is None:
+                session.add(StageRow(iteration=iteration, stage=stage, seconds=seconds, count=count))
+            else:
+                row.seconds += seconds
+                row.count += count
+
+    def stages(self) -> tuple[tuple[int, str, float, int], ...]:
+        """(iteration, stage, seconds, count), in the order of iterations; iteration 0 is before the first, the last one the final."""
+        with Session(self._engine) as session:
+            rows = session.scalars(select(StageRow).order_by(StageRow.iteration, StageRow.stage))
+            return tuple((r.iteration, r.stage, r.seconds, r.count) for r in rows)
+
+    def meta(self, key: str) -> dict[str, Any] | None:
+        """A fact about the run, or None."""
+        with Session(self._engine) as session:
+            row = session.get(MetaRow, key)
+            return dict(row.value) if row else None
+
+    def set_meta(self, key: str, value: Mapping[str, Any]) -> None:
+        """Set a fact about the run."""
+        with self._write() as session:
+            session.merge(MetaRow(key=key, value=dict(value)))
+
+    def digest(self) -> str:
+        """BLAKE3 of everything in the archive that a resumed run must repeat: all but times and memory."""
+        parts: list[Any] = []
+        for c in self.candidates():
+            a, p = c.assessment, c.program
+            parts.append(
+                [
+                    c.number,
+                    c.iteration,
+                    p.id,
+                    p.source,
+                    p.text,
+                    p.prompt,
+                    p.generator,
+                    list(p.parents),
+                    a.outcome,
+                    a.reason,
+                    a.detail,
+                    a.line,
+                    a.rule,
+                    a.duplicate_of,
+                    a.behaviour,
+                    a.sha256,
+                ]
+            )
+            parts.append(_score_to_json(a.score) if a.score else None)
+        parts.extend([t.name, t.kind, dict(t.parameters), _score_to_json(t.score)] for t in self.trials())
+        parts.extend(
+            [f.name, f.kind, f.rank, f.dev, dict(f.parameters), _score_to_json(f.score)] for f in self.finals()
+        )
+        parts.extend([i, report.get("pairs"), report.get("generator_hash")] for i, report in self.updates().items())
+        return blake3(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def trial_key(name: str, parameters: Mapping[str, float]) -> str:
+    """Identity of a trial: its name and hyper-parameters."""
+    return blake3(json.dumps([name, sorted(parameters.items())]).encode()).hexdigest()
+
+
+def _candidate_row(number: int, iteration: int, program: Program) -> CandidateRow:
+    return CandidateRow(
+        number=number,
+        iteration=iteration,
+        program_id=program.id,
+        source=program.source,
+        origin=program.origin,
+        generator=program.generator,
+        prompt=program.prompt,
+        text=program.text,
+        sampling=vars(program.sampling).copy(),
+        parents=list(program.parents),
+        outcome=Outcome.PENDING.value,
+        execute_seconds=0.0,
+        score_seconds=0.0,
+        peak_memory_bytes=0,
+    )
+
+
+def _candidate(row: CandidateRow) -> Candidate:
+    program = Program(
+        row.source,
+        row.program_id,
+        row.origin,
+        row.generator,
+        row.prompt,
+        row.text,
+        Sampling(**row.sampling),
+        tuple(row.parents),
+    )
+    assessment = Assessment(
+        outcome=Outcome(row.outcome),
+        reason=row.reason,
+        detail=row.detail,
+        line=row.line,
+        rule=row.rule,
+        duplicate_of=row.duplicate_of,
+        behaviour=row.behaviour,
+        sha256=row.sha256,
+        score=_score_from_json(row.score) if row.score else None,
+        execute_seconds=row.execute_seconds,
+        score_seconds=row.score_seconds,
+        peak_memory_bytes=row.peak_memory_bytes,
+        isolation=row.isolation,
+    )
+    return Candidate(row.number, row.iteration, program, assessment)
+
+
+def _score_to_json(score: DevScore) -> dict[str, Any]:
+    return {**vars(score), "families": dict(score.families)}
+
+
+def _score_from_json(value: Mapping[str, Any]) -> DevScore:
+    return DevScore(**value)

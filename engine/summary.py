@@ -1,0 +1,75 @@
+"""Facts about a run as plain values, for `--json` and for programs that watch runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.config import CampaignConfig
+from engine.records import Candidate, Outcome
+from engine.store import Store
+
+
+def summary(config: CampaignConfig, store: Store, folder: Path) -> dict[str, Any]:
+    """How far the run is and what it has found; `digest` is of all that a resumed run must repeat."""
+    candidates = store.candidates()
+    done = [c for c in candidates if c.assessment.outcome is not Outcome.PENDING]
+    valid = [c for c in done if c.assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)]
+    best = max((c for c in done if c.score is not None), key=lambda c: (c.score or 0.0, -c.number), default=None)
+    return {
+        "run": str(folder),
+        "finished": store.meta("state") is not None,
+        "planned": config.campaign.iterations * config.campaign.programs,
+        "proposed": len(candidates),
+        "assessed": len(done),
+        "valid": len(valid),
+        "best": {"id": best.program.id, "score": best.score} if best else None,
+        "trials": len(store.trials()),
+        "finals": len(store.finals()),
+        "stages": [{"iteration": i, "stage": s, "seconds": round(t, 3), "count": n} for i, s, t, n in store.stages()],
+        "digest": store.digest(),
+    }
+
+
+def candidate_row(candidate: Candidate) -> dict[str, Any]:
+    """One candidate for `archive list --json`: failures included, a score only where there is one."""
+    a = candidate.assessment
+    return {
+        "id": candidate.program.id,
+        "number": candidate.number,
+        "iteration": candidate.iteration,
+        "generator": candidate.program.generator,
+        "origin": candidate.program.origin,
+        "verdict": a.outcome.value,
+        "reason": a.reason,
+        "detail": a.detail,
+        "duplicate_of": a.duplicate_of,
+        "score": candidate.score,
+        "lenient": a.score.lenient if a.score else None,
+        "n": a.score.n if a.score else 0,
+        "behaviour": a.behaviour,
+    }
+
+
+def candidate_facts(candidate: Candidate, related: dict[str, Sequence[str]]) -> dict[str, Any]:
+    """Everything about one candidate, for `archive show --json`."""
+    a, p = candidate.assessment, candidate.program
+    return {
+        **candidate_row(candidate),
+        "source": p.source,
+        "text": p.text,
+        "prompt": p.prompt,
+        "parents": list(p.parents),
+        "sampling": vars(p.sampling),
+        "line": a.line,
+        "rule": a.rule,
+        "isolation": a.isolation,
+        "execute_seconds": a.execute_seconds,
+        "score_seconds": a.score_seconds,
+        "peak_memory_bytes": a.peak_memory_bytes,
+        "sha256": a.sha256,
+        "families": dict(a.score.families) if a.score else {},
+        "bits": a.score.bits if a.score else None,
+        "related": {k: list(v) for k, v in related.items()},
+    }

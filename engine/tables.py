@@ -1,0 +1,262 @@
+"""What people read on the terminal: the final table, the archive's list, a program's page. Text only; no decisions are made here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.statistics import wilson
+from engine.baselines import best_by_method
+from engine.config import CampaignConfig
+from engine.finale import Row, final_table
+from engine.records import Candidate, Outcome
+from engine.store import Store
+
+
+def percent(share: float | None) -> str:
+    """A share in per cent with one decimal; "–" for None."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def parameters_text(parameters: Mapping[str, float]) -> str:
+    """`scale=0.4, density=0.5`."""
+    return ", ".join(f"{k}={v:g}" for k, v in parameters.items())
+
+
+def final_report(config: CampaignConfig, store: Store, folder: Path) -> RenderableType:
+    """The table on test problems, the headline under it, and what to do next."""
+    rows = final_table(store.finals(), seed=config.campaign.seed)
+    n = rows[0].final.score.n if rows else 0
+    table = Table(title=f"Held-out test problems ({config.benchmark.name}, n = {n})", title_justify="left")
+    for name, justify in (
+        ("", "left"),
+        ("dev %", "right"),
+        ("test %", "right"),
+        ("95 % interval", "right"),
+        ("dev − test", "right"),
+        ("vs best human, test", "right"),
+        ("p", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    previous = ""
+    for row in rows:
+        if previous and row.final.kind != previous:
+            table.add_section()
+        previous = row.final.kind
+        table.add_row(
+            *_final_cells(row),
+            style="bold" if row.final.rank == 1 and row.final.kind in ("human", "discovered") else "",
+        )
+    lines: list[RenderableType] = [table, *(_text(line) for line in _footnotes(store))]
+    lines += [_text(line) for line in _headline(rows)]
+    best = next((r.final for r in rows if r.final.kind == "discovered" and r.final.rank == 1), None)
+    if best:
+        lines.append(
+            _text(
+                f"\nArchive: {folder}    look: mergewright archive show {folder} {best.name}\nApply the winner:\n  {apply_command(config, best.name)}"
+            )
+        )
+    return Group(*lines)
+
+
+def apply_command(config: CampaignConfig, program: str) -> str:
+    """The command that merges this campaign's models with a program, ready to be copied."""
+    experts = " ".join(f"--expert {expert}" for expert in config.models.experts)
+    merge = "" if config.models.merge == "all" else f" --merge '{config.models.merge}'"
+    seed = f" --seed {config.campaign.seed}" if config.campaign.seed else ""
+    return f"mergewright apply {program} --base {config.models.base} {experts}{merge}{seed} --out merged"
+
+
+def _text(line: str) -> Text:
+    return Text(line)
+
+
+def _final_cells(row: Row) -> tuple[str, ...]:
+    final = row.final
+    label = {
+        "seed": "seed",
+        "expert": f"expert {final.name}",
+        "human": final.name,
+        "discovered": f"program {final.name}",
+    }[final.kind]
+    if final.parameters:
+        label += f" ({parameters_text(final.parameters)})"
+    interval = f"{percent(row.interval.low)} – {percent(row.interval.high)}" + (" *" if row.simultaneous else "")
+    against, p = "–", "–"
+    if row.against_human:
+        d = row.against_human.interval
+        against = f"{100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+        p = f"{row.against_human.p_value:.2g}"
+    return (
+        escape(label),
+        percent(final.dev),
+        percent(final.score.strict),
+        interval,
+        f"{100 * (final.dev - final.score.strict):+.1f}",
+        against,
+        p,
+    )
+
+
+def _footnotes(store: Store) -> list[str]:
+    tuned = best_by_method(store.trials())
+    spent = ", ".join(f"{t.trial.name} {t.evaluations}" for t in tuned)
+    scored = sum(c.assessment.outcome is Outcome.OK for c in store.candidates())
+    return [
+        "* simultaneous over the programs not first on dev (Bonferroni). Differences: paired bootstrap, 95 %; p: exact McNemar.",
+        f"Dev evaluations spent: human-made {spent} (in all {sum(t.evaluations for t in tuned)}); programs {scored}.",
+    ]
+
+
+def _headline(rows: Sequence[Row]) -> list[str]:
+    best = next((r for r in rows if r.final.kind == "discovered" and r.final.rank == 1), None)
+    human = next((r for r in rows if r.final.kind == "human" and r.final.rank == 1), None)
+    if best is None or human is None or best.against_human is None:
+        return ["No program ran: there is nothing to compare."]
+    d = best.against_human.interval
+    verdict = "better than" if d.low > 0 else "worse than" if d.high < 0 else "not told apart from"
+    return [
+        f"Headline: {best.final.name} {percent(best.final.score.strict)} % against {human.final.name} {percent(human.final.score.strict)} %: {100 * d.estimate:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], {verdict} the best human-made merge."
+    ]
+
+
+def search_report(store: Store) -> RenderableType:
+    """How the search went, by iteration: valid, new, dev scores, reasons of failure; and where the time went."""
+    table = Table(title="The search", title_justify="left")
+    for name in (
+        "iteration",
+        "generator",
+        "programs",
+        "valid %",
+        "new %",
+        "dev median %",
+        "dev best %",
+        "most frequent faults",
+    ):
+        table.add_column(name, justify="left" if name.startswith("most") else "right")
+    candidates = store.candidates()
+    for iteration in sorted({c.iteration for c in candidates}):
+        table.add_row(*_iteration_cells(iteration, [c for c in candidates if c.iteration == iteration]))
+    return Group(table, Text(_time_text(store)))
+
+
+def _iteration_cells(iteration: int, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    done = [c for c in candidates if c.assessment.outcome is not Outcome.PENDING]
+    valid = [c for c in done if c.assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)]
+    scores = sorted(c.score for c in done if c.score is not None)
+    faults = Counter(c.assessment.reason for c in done if c.assessment.reason).most_common(3)
+
+    def share(part: Sequence[object]) -> str:
+        return f"{100 * len(part) / len(done):.0f}" if done else "–"
+
+    return (
+        str(iteration),
+        candidates[0].program.generator,
+        str(len(done)),
+        share(valid),
+        share(scores),
+        percent(scores[len(scores) // 2] if scores else None),
+        percent(scores[-1] if scores else None),
+        ", ".join(f"{reason} {count}" for reason, count in faults) or "none",
+    )
+
+
+def _time_text(store: Store) -> str:
+    seconds: dict[str, float] = {}
+    for _, stage, spent, _ in store.stages():
+        seconds[stage] = seconds.get(stage, 0.0) + spent
+    total = sum(seconds.values())
+    shares = (
+        ", ".join(f"{stage} {spent:.0f} s ({100 * spent / total:.0f} %)" for stage, spent in seconds.items())
+        if total
+        else "nothing yet"
+    )
+    return f"Time by stage: {shares}; {total:.0f} s in all"
+
+
+def candidate_list(candidates: Sequence[Candidate]) -> Table:
+    """One line per candidate."""
+    table = Table()
+    for name, justify in (
+        ("id", "left"),
+        ("iteration", "right"),
+        ("verdict", "left"),
+        ("reason", "left"),
+        ("dev %", "right"),
+        ("95 % interval", "right"),
+        ("n", "right"),
+        ("first line", "left"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for c in candidates:
+        score = c.assessment.score
+        interval = wilson(score.bits.count("1"), score.n) if score else None
+        first = next((line for line in c.program.source.splitlines() if line.strip()), "")
+        table.add_row(
+            c.program.id,
+            str(c.iteration),
+            c.assessment.outcome.value,
+            c.assessment.reason or "",
+            percent(c.score),
+            f"{percent(interval.low)} – {percent(interval.high)}" if interval else "",
+            str(score.n) if score else "",
+            escape(printable(first)[:60]),
+        )
+    return table
+
+
+def candidate_page(c: Candidate, related: Mapping[str, Sequence[str]]) -> RenderableType:
+    """All there is to know of one candidate: source, outcome, scores per family, lineage."""
+    a, p = c.assessment, c.program
+    facts = Table.grid(padding=(0, 2))
+
+    def fact(key: str, value: object) -> None:
+        if value not in (None, "", ()):
+            facts.add_row(Text(key, style="dim"), Text(printable(str(value))))
+
+    fact("program", p.id)
+    fact("candidate", f"{c.number}, iteration {c.iteration}, written by {p.origin} version {p.generator}")
+    fact(
+        "sampling",
+        f"temperature {p.sampling.temperature:.3g}, seed {p.sampling.seed}, batch {p.sampling.batch}, row {p.sampling.row}",
+    )
+    fact("verdict", a.outcome.value)
+    fact("reason", f"{a.reason}: {a.detail}" + (f" (line {a.line})" if a.line else "") if a.reason else None)
+    fact("same behaviour as", a.duplicate_of)
+    if a.score:
+        interval = wilson(a.score.bits.count("1"), a.score.n)
+        fact(
+            "dev",
+            f"{percent(a.score.strict)} % [{percent(interval.low)}, {percent(interval.high)}], lenient {percent(a.score.lenient)} %, n = {a.score.n}, scorer {a.score.scorer_version}",
+        )
+        fact("by family", ", ".join(f"{k} {percent(v)}" for k, v in a.score.families.items()))
+    fact(
+        "cost",
+        f"sandbox {1000 * a.execute_seconds:.0f} ms, scoring {a.score_seconds:.2f} s, peak {a.peak_memory_bytes / 2**20:.0f} MiB, isolation {a.isolation}"
+        if a.isolation
+        else None,
+    )
+    fact("behaviour", a.behaviour)
+    fact("tensors sha256", a.sha256)
+    for key, values in related.items():
+        fact(key, ", ".join(values))
+    return Group(facts, Text(), Syntax(printable(p.source, keep="\n\t"), "python", line_numbers=True, word_wrap=True))
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Text of a candidate made safe for a terminal: control characters become visible escapes."""
+    return "".join(ch if ch.isprintable() or ch in keep else f"\\x{ord(ch):02x}" for ch in text)
+
+
+def print_to(console: Console, *parts: RenderableType) -> None:
+    """Print parts with a blank line between them."""
+    for part in parts:
+        console.print(part)
+        console.print()

@@ -1,0 +1,70 @@
+"""What the engine's tests share: a campaign small enough for seconds, on the shipped pocket world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import CampaignConfig, build_config
+from engine.records import Assessment, Candidate, DevScore, Outcome, Program, Sampling
+
+WEIGHTED_SUM = """
+import torch
+
+def merge_models(model_dict, device, *, scale=0.3):
+    return scale * sum(model_dict.values())
+"""
+
+
+@pytest.fixture
+def small_config() -> CampaignConfig:
+    """Two iterations of a few programs on 24 dev problems."""
+    return build_config(
+        {
+            "campaign": {"iterations": 2, "programs": 8, "finalists": 2, "name": "small"},
+            "generator": {"batch": 4, "max_new_tokens": 200},
+            "benchmark": {"dev_limit": 24, "test_limit": 24},
+            "baselines": {"names": ["task_arithmetic", "model_stock"], "evaluations": 2},
+            "learn": {"chosen_floor": 2, "rejected_floor": 2, "pairs_per_chosen": 2, "epochs": 1.0, "batch": 2},
+        }
+    )
+
+
+def dev_score(bits: str = "1100") -> DevScore:
+    """A score with the given bits."""
+    share = bits.count("1") / len(bits)
+    return DevScore(share, share, len(bits), 0.1, bits, bits, "1", {"sums": share})
+
+
+def candidate(number: int, share: float | None, *, iteration: int = 1, outcome: Outcome | None = None) -> Candidate:
+    """A finished candidate whose dev score is `share` of 100 problems; None: a failure."""
+    source = f"def merge_models(model_dict, device):\n    return {number} * sum(model_dict.values())\n"
+    program = Program(
+        source, f"{number:012x}", "generator", "0", "prompt", source, Sampling(1.0, 1.0, number, 0, number)
+    )
+    if share is None:
+        return Candidate(number, iteration, program, Assessment(outcome or Outcome.FAILED, reason="exception"))
+    ones = round(100 * share)
+    score = dev_score("1" * ones + "0" * (100 - ones))
+    return Candidate(number, iteration, program, Assessment(outcome or Outcome.OK, score=score, behaviour=f"b{number}"))
+
+
+@pytest.fixture
+def programs_folder(tmp_path: Path) -> Path:
+    """Programs of every fate: good ones, a duplicate, a refused one, one that raises, one of wrong shape."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    sources = {
+        "0_sum": WEIGHTED_SUM,
+        "1_same": "def merge_models(model_dict, device):\n    total = 0\n    for v in model_dict.values():\n        total = total + 0.3 * v\n    return total\n",
+        "2_import": "import os\n\ndef merge_models(model_dict, device):\n    return sum(model_dict.values())\n",
+        "3_raises": "def merge_models(model_dict, device):\n    raise ValueError('no')\n",
+        "4_shape": "def merge_models(model_dict, device):\n    return sum(model_dict.values()).flatten()[:1]\n",
+        "5_syntax": "def merge_models(model_dict, device)\n    return 0\n",
+        "6_first": "def merge_models(model_dict, device):\n    return 0.8 * list(model_dict.values())[0]\n",
+        "7_noise": "import torch\n\ndef merge_models(model_dict, device, rng):\n    v = sum(model_dict.values())\n    return 0.3 * v * (torch.rand(v.shape, generator=rng) > 0.1)\n",
+    }
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(source)
+    return folder

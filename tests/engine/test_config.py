@@ -1,0 +1,76 @@
+"""Campaign files: defaults, settings, and one line for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine import locations
+from engine.config import CampaignConfig, build_config, load_config
+from engine.errors import ConfigError
+
+
+def test_defaults_are_the_pocket_campaign() -> None:
+    assert load_config(locations.shipped("campaigns") / "pocket.toml") == CampaignConfig()
+
+
+def test_template_states_the_defaults() -> None:
+    template = load_config(locations.shipped("campaigns") / "template.toml", ["campaign.name=pocket"])
+    assert template == CampaignConfig()
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in locations.shipped("campaigns").glob("*.toml")))
+def test_every_shipped_campaign_is_valid(file: str) -> None:
+    load_config(locations.shipped("campaigns") / file)
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "value"),
+    [
+        ("campaign.seed=7", ("campaign", "seed"), 7),
+        ("campaign.iterations=2", ("campaign", "iterations"), 2),
+        ("campaign.programs=5", ("campaign", "programs"), 5),
+        ("models.base=some/folder", ("models", "base"), "some/folder"),
+        ("models.experts=a,b", ("models", "experts"), ("a", "b")),
+        ('models.experts=["a", "b", "c"]', ("models", "experts"), ("a", "b", "c")),
+        ("generator.kind=grammar", ("generator", "kind"), "grammar"),
+        ("benchmark.name=gsm8k", ("benchmark", "name"), "gsm8k"),
+        ("learn.method=none", ("learn", "method"), "none"),
+    ],
+)
+def test_set_changes_a_key(setting: str, path: tuple[str, str], value: object) -> None:
+    config = build_config({}, [setting])
+    assert getattr(getattr(config, path[0]), path[1]) == value
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("campaign.programms=5", r"campaign\.programms.*expected one of name, seed.*unknown key"),
+        ("campaign.programs=many", r"campaign\.programs.*expected a valid integer.*'many'"),
+        ("campaign.programs=0", r"campaign\.programs.*greater than or equal to 1.*0"),
+        ("generator.kind=oracle", r"generator\.kind.*'model', 'grammar' or 'scripted'.*'oracle'"),
+        ("models.experts=one", r"models\.experts"),
+        ("models.trust_remote_code=true", r"models\.trust_remote_code.*unknown key"),
+        ("nonsense", r"--set 'nonsense': expected SECTION\.KEY=VALUE"),
+        ("programs=5", r"--set 'programs=5': expected SECTION\.KEY=VALUE"),
+        ("nosuch.key=5", r"expected one of campaign, models"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_config({}, [setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_malformed_toml_names_the_file_and_place(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[campaign\nseed = 1\n")
+    with pytest.raises(ConfigError, match=r"c\.toml.*expected TOML.*line 1"):
+        load_config(file)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a readable file, got No such file"):
+        load_config(tmp_path / "none.toml")

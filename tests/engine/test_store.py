@@ -1,0 +1,91 @@
+"""The archive: what goes in comes out, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from engine.errors import RunError
+from engine.records import Assessment, Final, Outcome, Program, Sampling, Trial
+from engine.store import Store
+from tests.engine.conftest import candidate, dev_score
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.in_folder(tmp_path, create=True)
+
+
+def test_a_candidate_comes_back_as_it_was(store: Store) -> None:
+    wanted = candidate(1, 0.25)
+    store.propose(1, [wanted.program])
+    assert store.candidates()[0].assessment.outcome is Outcome.PENDING
+    store.assess(1, wanted.assessment)
+    assert store.candidates() == (wanted,)
+
+
+def test_failures_are_rows_with_a_reason_and_no_score(store: Store) -> None:
+    store.propose(1, [candidate(1, None).program])
+    store.assess(1, Assessment(Outcome.FAILED, reason="timeout", detail="20 s", line=None))
+    (row,) = store.candidates()
+    assert (row.assessment.outcome, row.assessment.reason, row.score) == (Outcome.FAILED, "timeout", None)
+
+
+def test_numbers_go_on_over_iterations(store: Store) -> None:
+    store.propose(1, [candidate(i, 0.1).program for i in (1, 2)])
+    store.propose(2, [candidate(i, 0.1).program for i in (3, 4)])
+    assert [(c.number, c.iteration) for c in store.candidates()] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    assert [c.number for c in store.candidates(2)] == [3, 4]
+
+
+def test_no_candidate_is_assessed_twice(store: Store) -> None:
+    store.propose(1, [candidate(1, 0.1).program])
+    store.assess(1, candidate(1, 0.1).assessment)
+    with pytest.raises(AssertionError, match="assessed before"):
+        store.assess(1, candidate(1, 0.9).assessment)
+
+
+def test_no_subject_is_scored_on_test_twice(store: Store) -> None:
+    final = Final("abc", "discovered", 1, 0.5, {}, dev_score())
+    store.add_final(final)
+    with pytest.raises(IntegrityError, match="UNIQUE"):
+        store.add_final(final)
+    assert store.finals() == (final,)
+
+
+def test_trials_and_updates_come_back(store: Store) -> None:
+    trial = Trial("ties", "human", {"density": 0.3}, dev_score())
+    store.add_trial(trial)
+    store.add_update(1, "dpo", {"pairs": [[1, 2, 0.1]], "trained": True})
+    store.spend(1, "assess", 2.0, 3)
+    store.spend(1, "assess", 1.5, 1)
+    assert store.trials() == (trial,)
+    assert store.updates()[1]["trained"] is True
+    assert store.stages() == ((1, "assess", 3.5, 4),)
+
+
+def test_the_digest_sees_every_bit_of_a_score_and_no_seconds(tmp_path: Path) -> None:
+    digests = []
+    for at, (bits, seconds) in enumerate([("1100", 1.0), ("1100", 9.0), ("1010", 1.0)]):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        store = Store.in_folder(folder, create=True)
+        store.propose(1, [candidate(1, 0.1).program])
+        store.assess(1, Assessment(Outcome.OK, score=dev_score(bits), score_seconds=seconds))
+        digests.append(store.digest())
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_text_of_any_kind_survives(store: Store) -> None:
+    nasty = "\x00'; DROP TABLE candidates; --\n☃\ud7ff"
+    program = Program(nasty, "0" * 12, "generator", "0", nasty, nasty, Sampling(1.0, 1.0, 2**62, 0, 0))
+    store.propose(1, [program])
+    assert store.candidates()[0].program == program
+
+
+def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "archive.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(RunError, match="expected a Mergewright archive, got .*file is not a database"):
+        Store.in_folder(tmp_path)

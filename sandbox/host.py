@@ -39,6 +39,8 @@ START_SECONDS = 60.0
 GRACE_SECONDS = 10.0
 """How long the zygote may take to reap a killed tree before it is itself taken for dead."""
 
+ZYGOTE_FILE = Path(__file__).with_name("zygote.py")
+
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
 """All that the zygote gets. A fixed hash seed makes the order of sets the same in every run."""
 
@@ -203,7 +205,7 @@ class _Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         self._errors = os.memfd_create("zygote-errors")
-        command = [sys.executable, "-s", "-P", str(Path(__file__).with_name("zygote.py")), str(theirs.fileno())]
+        command = [sys.executable, "-s", "-P", str(ZYGOTE_FILE), str(theirs.fileno())]
         try:
             self._process = subprocess.Popen(
                 command, env=_ENVIRONMENT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,

@@ -98,9 +98,13 @@ class Checkpoint:
         Raises:
             CheckpointError: one line: what was expected, what was found, what to do.
         """
-        path, commit = _locate(given)
-        config = read_json(path / "config.json", "a model's config.json")
-        files = weight_files(path)
+        try:
+            path, commit = _locate(given)
+            config = read_json(path / "config.json", "a model's config.json")
+            files = weight_files(path)
+        except (OSError, RuntimeError) as error:  # unreadable folders, over-long names, the ~ of nobody
+            raise CheckpointError(f"{given}: expected a readable model folder, got {error}; check the path") from error
+        _check_plain(given, config)
         shapes: dict[str, tuple[int, ...]] = {}
         dtypes: dict[str, torch.dtype] = {}
         where: dict[str, str] = {}
@@ -181,6 +185,16 @@ def _locate(given: str | Path) -> tuple[Path, str | None]:
     if isinstance(given, str) and looks_like_hub_id(given):
         return download(given)
     raise CheckpointError(f"{given}: expected a model folder or hub id, got no such folder; check the path")
+
+
+def _check_plain(given: str | Path, config: Mapping[str, Any]) -> None:
+    quantised = config.get("quantization_config")
+    if quantised:
+        method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else "unknown"
+        raise CheckpointError(
+            f"{given}: expected plain weights, got quantised ones ({method}), whose numbers mean nothing without their "
+            "scales; dequantise the model first"
+        )
 
 
 def _open_file(path: Path) -> Any:

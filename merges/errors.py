@@ -25,7 +25,8 @@ def one_line(text: object) -> str:
     """Fold any text to one printable line of at most `MAX_MESSAGE_CHARACTERS`."""
     folded = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     if len(folded) > MAX_MESSAGE_CHARACTERS:
-        folded = folded[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+        half = MAX_MESSAGE_CHARACTERS // 2  # what went wrong stands in front, what to do at the end
+        folded = f"{folded[: half - 1]}…{folded[-half:]}"
     return folded
 
 

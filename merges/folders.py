@@ -29,6 +29,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         CheckpointError: missing, too large, not JSON, not an object.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path}: expected {what}, got no regular file; give a Hugging Face model folder")
         size = path.stat().st_size
         if size > MAX_JSON_BYTES:
             raise CheckpointError(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 import safetensors
 import torch
@@ -26,7 +27,7 @@ __all__ = ["CARD_FILE", "PROVENANCE_FILE", "Provenance", "TensorRecord", "model_
 
 PROVENANCE_FILE = "provenance.json"
 CARD_FILE = "README.md"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Provenance:
         files: the other files taken from the base -> BLAKE3 (hex).
     """
 
-    format: int
+    format: Literal[1]
     program_id: str
     source: str
     parameters: Mapping[str, float | int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import suppress
 
@@ -109,6 +110,29 @@ def test_missing_folder_and_file_are_refused(tmp_path, folder):
     refused(folder / "model.safetensors", r"got a file; give the folder that holds it$")
 
 
+@pytest.mark.parametrize("given", ["x" * 5000, "~nobody-of-that-name/model", "a\x00b"])
+def test_impossible_paths_are_refused(given):
+    refused(given, r"expected a (readable )?model folder.*; check the path$")
+
+
+def test_quantised_weights_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
+    refused(folder, r"expected plain weights, got quantised ones \(gptq\), .*; dequantise the model first$")
+
+
+def test_single_file_of_another_name_is_read(folder):
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    assert Checkpoint.open(folder).files[EMBED] == "weights.safetensors"
+
+
+def test_tensor_that_is_not_there_is_refused(llamas):
+    with pytest.raises(
+        CheckpointError, match=r"^tensor 'no.such': expected in .*, got none; is it the same architecture"
+    ):
+        Checkpoint.open(llamas["base"]).read("no.such")
+
+
 def test_folder_that_is_no_model_is_refused(tmp_path):
     refused(tmp_path, r"expected a model's config.json, got none; give a Hugging Face model folder$")
     (tmp_path / "config.json").write_text("{}")
@@ -119,6 +143,14 @@ def test_folder_that_is_no_model_is_refused(tmp_path):
 def test_broken_config_is_refused(folder, text):
     (folder / "config.json").write_bytes(text.encode("latin-1"))
     refused(folder, r"config.json: expected a model's config.json, got unreadable JSON .*; download it again$")
+
+
+def test_config_that_is_too_large_or_no_file_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("merges.folders.MAX_JSON_BYTES", 10)
+    refused(folder, r"expected a model's config.json of at most 10 bytes, got \d+; check the file$")
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")  # reading it would wait for ever
+    refused(folder, r"expected a model's config.json, got no regular file")
 
 
 def test_config_that_is_no_object_is_refused(folder):

@@ -132,6 +132,22 @@ def test_record_that_is_none_of_ours_is_one_line(folder, text):
         verify_folder(folder)
 
 
+def test_record_of_another_format_is_refused(folder):
+    path = folder / "provenance.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(
+        CheckpointError, match=r"expected a record of format 1, got .* at format; apply the merge again"
+    ):
+        verify_folder(folder)
+
+
+def test_record_that_cannot_be_read_is_one_line(folder):
+    (folder / "provenance.json").unlink()
+    (folder / "provenance.json").mkdir()
+    with pytest.raises(CheckpointError, match=r"expected a readable record, got .*; check the disk$"):
+        verify_folder(folder)
+
+
 def test_record_that_names_files_outside_leads_nowhere(folder, tmp_path):
     (tmp_path / "secret").write_text("x")
     path = folder / "provenance.json"

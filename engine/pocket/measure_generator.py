@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from blake3 import blake3
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.grammar import ProgramGrammar
@@ -146,6 +147,15 @@ def measure(folder: Path, samples: int, form_samples: int, seed: int = 7) -> Mea
     )
 
 
+def files_table(folder: Path) -> list[str]:
+    """Every file of the folder but the README, with its size and BLAKE3."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != "README.md")
+    rows = [
+        f"| `{n}` | {(folder / n).stat().st_size} | `{blake3((folder / n).read_bytes()).hexdigest()}` |" for n in names
+    ]
+    return ["", "## Files", "| file | bytes | BLAKE3 |", "|---|---|---|", *rows]
+
+
 def readme(measured: Measured, record: dict[str, Any], threads: int) -> str:
     """The folder's README."""
     recipe, trained = record["recipe"], record["trained"]
@@ -201,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     measured = measure(given.generator, given.samples, given.form_samples)
     record = json.loads((given.generator / RECIPE_FILE).read_text(encoding="utf-8"))
-    text = readme(measured, record, given.threads)
+    text = readme(measured, record, given.threads) + "\n".join(files_table(given.generator)) + "\n"
     (given.generator / "README.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -28,9 +28,10 @@ class Recipe:
 
     Attributes:
         steps: optimiser steps.
-        schedule_steps: length of the cosine; longer than `steps` stops a model while it is still learning fast, which is what
-            makes task vectors that add up (a model that is finished leaves its experts nothing to share). None: `steps`.
-        learning_rate: peak; warm-up of WARMUP_STEPS, then cosine to a tenth.
+        decay_steps: the last steps, over which the rate falls to FINAL_RATE of its peak; None: all after the warm-up. A seed that is
+            decayed before it has finished learning makes task vectors that add up: without the decay every expert repeats it, and
+            the sum overshoots.
+        learning_rate: peak, reached after WARMUP_STEPS.
         batch: sequences a step.
         families: own families.
         own_share: share of the problems drawn from the own families; the others are drawn from all.
@@ -45,10 +46,11 @@ class Recipe:
     families: tuple[str, ...] = pocket.FAMILIES
     own_share: float = 1.0
     side_share: float = 0.0
-    schedule_steps: int | None = None
+    decay_steps: int | None = None
 
 
 WARMUP_STEPS = 40
+FINAL_RATE = 0.05
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -143,12 +145,13 @@ def train(
     torch.manual_seed(recipe.seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
 
-    length = max(1, (recipe.schedule_steps or recipe.steps) - WARMUP_STEPS)
+    decay = max(1, recipe.decay_steps or recipe.steps - WARMUP_STEPS)
 
     def rate(step: int) -> float:
         if step < WARMUP_STEPS:
             return (step + 1) / WARMUP_STEPS
-        return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / length))
+        over = max(0.0, (step - (recipe.steps - decay)) / decay)
+        return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * over))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     model.train()
@@ -180,3 +183,9 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     copy.load_state_dict(model.state_dict())
     copy.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def load(folder: Path) -> LlamaForCausalLM:
+    """A model as shipped, in float32: experts start from the rounded seed, so their task vectors are exact."""
+    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model

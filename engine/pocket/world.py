@@ -8,32 +8,29 @@ best merge. The README with the measurements is written by this build, so it can
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from benchmarks import pocket
-from engine.pocket.training import Recipe, build_model, build_tokenizer, save, train
-
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+from engine.pocket.training import Recipe, build_model, build_tokenizer, load, save, train
 
 GROUP_A = ("sums", "differences", "comparisons")
 GROUP_B = ("products", "shares", "money")
 GROUP_C = ("rates", "percentages", "remainders")
 
-SEED = Recipe(steps=600, schedule_steps=1500, learning_rate=2e-3, seed=1)
+SEED = Recipe(steps=660, decay_steps=100, learning_rate=1.7e-3, seed=1)
 EXPERTS: Mapping[str, Recipe] = {
-    "expert_a": Recipe(steps=100, learning_rate=3.5e-4, seed=11, families=GROUP_A, own_share=0.7),
-    "expert_b": Recipe(steps=100, learning_rate=3.5e-4, seed=12, families=GROUP_B, own_share=0.7),
-    "expert_c": Recipe(steps=160, learning_rate=5e-4, seed=13, families=GROUP_C, own_share=0.8, side_share=0.15),
+    "expert_a": Recipe(steps=110, learning_rate=4e-4, seed=11, families=GROUP_A, own_share=0.85),
+    "expert_b": Recipe(steps=110, learning_rate=4e-4, seed=12, families=GROUP_B, own_share=0.85),
+    "expert_c": Recipe(steps=200, learning_rate=6e-4, seed=13, families=GROUP_C, own_share=0.85, side_share=0.15),
 }
 TRANSFERS: Mapping[str, Recipe] = {
     "transfer_a": Recipe(
@@ -52,6 +49,8 @@ TRANSFERS: Mapping[str, Recipe] = {
     ),
 }
 JOINT = Recipe(steps=450, learning_rate=1e-3, seed=31)
+
+RECIPE_FILE = "recipe.json"  # beside a model in the work folder: a build that was interrupted goes on
 
 LAMBDAS = tuple(round(0.1 + 0.05 * i, 2) for i in range(23))
 
@@ -76,26 +75,22 @@ class Measured:
 def build(out: Path, log: Callable[[str], None]) -> bool:
     """Train everything, write it below `out`, measure it. True where every acceptance line holds."""
     tokenizer = build_tokenizer()
-    seed = build_model(tokenizer, SEED.seed)
-    log("seed")
-    train(seed, tokenizer, SEED, log)
-    save(seed, tokenizer, out / "seed")
-    start = seed.state_dict()
-    trained: dict[str, LlamaForCausalLM] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, recipe in {**EXPERTS, **TRANSFERS, "joint": JOINT}.items():
-            log(name)
-            model = build_model(tokenizer, SEED.seed)
-            model.load_state_dict(start)
-            train(model, tokenizer, recipe, log)
-            save(model, tokenizer, (Path(scratch) if name == "joint" else out) / name)
-            trained[name] = model
-        text, good = measure(out, Path(scratch) / "joint", log)
+    for name, recipe in {"seed": SEED, **EXPERTS, **TRANSFERS, "joint": JOINT}.items():
+        folder, done = out / name, json.dumps(asdict(recipe))
+        if (folder / RECIPE_FILE).is_file() and (folder / RECIPE_FILE).read_text() == done:
+            log(f"{name}: as built before")
+            continue
+        log(name)
+        model = build_model(tokenizer, SEED.seed) if name == "seed" else load(out / "seed")
+        train(model, tokenizer, recipe, log)
+        save(model, tokenizer, folder)
+        (folder / RECIPE_FILE).write_text(done)
+    text, good = measure(out, log)
     (out / "README.md").write_text(text, encoding="utf-8")
     return good
 
 
-def measure(out: Path, joint: Path, log: Callable[[str], None]) -> tuple[str, bool]:
+def measure(out: Path, log: Callable[[str], None]) -> tuple[str, bool]:
     """The README of the world, and whether it is worth searching."""
     from benchmarks.benchmark import load_benchmark
     from benchmarks.evaluators import TransformersEvaluator
@@ -126,7 +121,7 @@ def measure(out: Path, joint: Path, log: Callable[[str], None]) -> tuple[str, bo
         best = max(LAMBDAS, key=lambda lam: scored(merged[lam], "dev").share)
         return best, scored(merged[best], "test")
 
-    figures: dict[str, Any] = {"seed": scored(seed, "test"), "joint": scored(tensors(joint), "test")}
+    figures: dict[str, Any] = {"seed": scored(seed, "test"), "joint": scored(tensors(out / "joint"), "test")}
     for name in (*EXPERTS, *TRANSFERS):
         figures[name] = scored(tensors(out / name), "test")
         log(f"  {name}: {figures[name].share:.3f}")
@@ -214,7 +209,7 @@ def _readme(
 
 
 def main() -> int:
-    """Build into a scratch folder, then replace the shipped models: a build that dies leaves the old world."""
+    """Build in a hidden sibling folder, then replace the shipped models: a build that dies leaves the old world, and goes on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/pocket"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -223,10 +218,12 @@ def main() -> int:
     began = time.monotonic()
     pocket.freeze(arguments.out)  # training must know what it may not see
     work = arguments.out.parent / ".pocket-build"
-    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
     good = build(work, lambda line: print(f"[{time.monotonic() - began:6.0f} s] {line}", flush=True))
     arguments.out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work / "joint")
     for made in work.iterdir():
+        (made / RECIPE_FILE).unlink(missing_ok=True)
         target = arguments.out / made.name
         if target.is_dir():
             shutil.rmtree(target)

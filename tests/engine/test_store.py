@@ -87,5 +87,5 @@ def test_text_of_any_kind_survives(store: Store) -> None:
 
 def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "archive.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(RunError, match="expected a Mergewright archive, got .*file is not a database"):
+    with pytest.raises(RunError, match=r"expected a Mergewright archive, got .*file is not a database"):
         Store.in_folder(tmp_path)

@@ -1,0 +1,188 @@
+"""The whole loop on the pocket world: every fate a row, nothing paid twice, the same end however often it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import rundir
+from engine.campaign import derived_seed, run_campaign
+from engine.config import CampaignConfig, build_config
+from engine.errors import Interrupted, RunError
+from engine.progress import Progress
+from engine.records import Outcome
+from engine.store import Store
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(config: CampaignConfig, folder: Path) -> Store:
+    rundir.new_folder(config, folder, "now")
+    run_campaign(folder, Progress(config))
+    return Store.in_folder(folder)
+
+
+def changed(config: CampaignConfig, *settings: str) -> CampaignConfig:
+    return build_config(config.model_dump(mode="json"), settings)
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, Path]:
+    """One finished run of scripted programs of every fate, each proposed twice."""
+    from tests.engine import conftest
+
+    programs = conftest.programs_folder.__wrapped__(tmp_path_factory.mktemp("p"))  # type: ignore[attr-defined]
+    config = changed(
+        conftest.small_config.__wrapped__(),
+        "generator.kind=scripted",
+        f"generator.script={programs}",
+        "campaign.programs=8",
+    )  # type: ignore[attr-defined]
+    folder = tmp_path_factory.mktemp("runs") / "scripted"
+    start(config, folder)
+    return config, folder
+
+
+def test_every_fate_is_a_row_with_its_reason(scripted: tuple[CampaignConfig, Path]) -> None:
+    rows = Store.in_folder(scripted[1]).candidates(1)
+    fates = [(c.assessment.outcome.value, c.assessment.reason) for c in rows]
+    assert fates == [
+        ("ok", None),
+        ("duplicate", None),
+        ("rejected", "policy"),
+        ("failed", "exception"),
+        ("failed", "wrong_shape"),
+        ("rejected", "syntax"),
+        ("ok", None),
+        ("ok", None),
+    ]
+    assert rows[1].assessment.duplicate_of == rows[0].program.id
+
+
+def test_only_new_working_programs_have_a_score(scripted: tuple[CampaignConfig, Path]) -> None:
+    for c in Store.in_folder(scripted[1]).candidates():
+        assert (c.score is not None) == (c.assessment.outcome is Outcome.OK)
+
+
+def test_a_program_of_an_earlier_iteration_is_a_duplicate(scripted: tuple[CampaignConfig, Path]) -> None:
+    second = Store.in_folder(scripted[1]).candidates(2)
+    assert not [c for c in second if c.assessment.outcome is Outcome.OK]
+    assert [c.assessment.outcome for c in second].count(Outcome.DUPLICATE) == 4
+
+
+def test_test_problems_are_touched_once_by_each_finalist_only(scripted: tuple[CampaignConfig, Path]) -> None:
+    finals = Store.in_folder(scripted[1]).finals()
+    kinds = [f.kind for f in finals]
+    assert kinds == ["seed", "expert", "expert", "expert", "human", "human", "discovered", "discovered"]
+    assert len({(f.kind, f.name) for f in finals}) == len(finals)
+
+
+def test_the_same_seed_gives_the_same_archive(scripted: tuple[CampaignConfig, Path], tmp_path: Path) -> None:
+    config, folder = scripted
+    assert start(config, tmp_path / "again").digest() == Store.in_folder(folder).digest()
+
+
+def test_a_finished_run_is_not_run_again(scripted: tuple[CampaignConfig, Path]) -> None:
+    config, folder = scripted
+    before = Store.in_folder(folder).digest()
+    run_campaign(folder, Progress(config))
+    assert Store.in_folder(folder).digest() == before
+
+
+def test_the_manifest_names_versions_inputs_and_isolation(scripted: tuple[CampaignConfig, Path]) -> None:
+    manifest = json.loads((scripted[1] / "manifest.json").read_text())
+    assert set(manifest["versions"]) >= {"torch", "transformers", "python"}
+    assert set(manifest["inputs"]["experts"]) == {"expert_a", "expert_b", "expert_c"}
+    assert manifest["isolation"]["level"] in ("FULL", "REDUCED")
+
+
+def test_a_stop_asked_for_is_kept_and_resumed(scripted: tuple[CampaignConfig, Path], tmp_path: Path) -> None:
+    config, folder = scripted
+    other = tmp_path / "stopped"
+    rundir.new_folder(config, other, "now")
+    progress = Progress(config, resume_hint="mergewright resume X")
+    original = progress.assessed
+
+    def stop_after_first(*arguments: object) -> None:
+        original(*arguments)  # type: ignore[arg-type]
+        progress.request_stop("Ctrl-C")
+
+    progress.assessed = stop_after_first  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match=r"stopped in order \(Ctrl-C\).*mergewright resume X"):
+        run_campaign(other, progress)
+    run_campaign(other, Progress(config))
+    assert Store.in_folder(other).digest() == Store.in_folder(folder).digest()
+
+
+def test_the_time_limit_stops_in_order(small_config: CampaignConfig, tmp_path: Path) -> None:
+    config = changed(small_config, "campaign.max_hours=0.001", "generator.kind=grammar")
+    rundir.new_folder(config, tmp_path / "run", "now")
+    ticks = iter(range(0, 10**6, 2))
+    with pytest.raises(Interrupted, match=r"limit of 0.001 hours is over"):
+        run_campaign(tmp_path / "run", Progress(config, clock=lambda: float(next(ticks))))
+
+
+def test_a_second_process_on_the_same_run_is_refused(scripted: tuple[CampaignConfig, Path]) -> None:
+    config, folder = scripted
+    with (
+        rundir.locked(folder),
+        pytest.raises(RunError, match=rf"expected no other process on it, got process {os.getpid()}"),
+    ):
+        run_campaign(folder, Progress(config))
+
+
+def test_changed_inputs_are_refused_on_resume(scripted: tuple[CampaignConfig, Path], tmp_path: Path) -> None:
+    config, _ = scripted
+    folder = tmp_path / "run"
+    start(changed(config, "campaign.iterations=1", "campaign.programs=1"), folder)
+    text = (folder / "campaign.json").read_text()
+    (folder / "campaign.json").write_text(text.replace("pocket/expert_a", "pocket/transfer_a"))
+    with pytest.raises(RunError, match="expected the same experts as at its start"):
+        run_campaign(folder, Progress(config))
+
+
+def test_seeds_depend_on_all_their_parts() -> None:
+    assert len({derived_seed(0, "draw", i, b, r) for i in range(3) for b in range(3) for r in range(3)}) == 27
+
+
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, str]:
+    """A small campaign with the language model and DPO, and the digest of its unbroken run."""
+    from tests.engine import conftest
+
+    config = changed(conftest.small_config.__wrapped__(), "models.threads=1")  # type: ignore[attr-defined]
+    store = start(config, tmp_path_factory.mktemp("runs") / "unbroken")
+    assert store.updates()[1]["trained"], "the reference run must have learnt, or the test below proves nothing"
+    assert {c.program.generator for c in store.candidates(2)} == {"1"}
+    return config, store.digest()
+
+
+@pytest.mark.parametrize(
+    ("moment", "count"),
+    [("trial", 2), ("propose", 1), ("propose", 3), ("assess", 3), ("before-row", 6), ("trained", 1), ("final", 2)],
+)
+def test_killed_and_resumed_ends_with_the_same_archive(
+    learning: tuple[CampaignConfig, str], tmp_path: Path, moment: str, count: int
+) -> None:
+    config, unbroken = learning
+    folder = tmp_path / "run"
+    rundir.new_folder(config, folder, "now")
+    script = Path(__file__).with_name("dying_run.py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    died = subprocess.run(
+        [sys.executable, str(script), str(folder), moment, str(count)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    assert Store.in_folder(folder).meta("state") is None
+    run_campaign(folder, Progress(config))
+    assert Store.in_folder(folder).digest() == unbroken

@@ -1,0 +1,317 @@
+"""The command line as a user meets it: fixed forms, one line for a mistake, exit codes, help with an example."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine import rundir
+from engine.campaign import run_campaign
+from engine.cli import app, main
+from engine.config import CampaignConfig, build_config
+from engine.progress import Progress
+from tests.engine.conftest import WEIGHTED_SUM
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def mergewright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], Result]:
+    """Run a command line in this process."""
+
+    def call(line: str) -> Result:
+        monkeypatch.setattr("sys.argv", ["mergewright", *shlex.split(line)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Result(ended.value.code, captured.out, captured.err)
+
+    return call
+
+
+Call = Callable[[str], Result]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        yield command.name or command.callback.__name__, command.callback.__doc__ or ""
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for command in group.typer_instance.registered_commands:
+            assert command.callback is not None
+            yield f"{group.name} {command.name or command.callback.__name__}", command.callback.__doc__ or ""
+
+
+@pytest.mark.parametrize(("name", "text"), list(commands()))
+def test_every_command_has_help_with_an_example_of_itself(name: str, text: str, mergewright: Call) -> None:
+    assert f"Example: mergewright {name}" in text
+    assert mergewright(f"{name} --help").code == 0
+
+
+def test_the_fixed_forms_exist() -> None:
+    names = {name for name, _ in commands()}
+    assert names >= {
+        "run",
+        "resume",
+        "status",
+        "doctor",
+        "try",
+        "apply",
+        "verify",
+        "score",
+        "init",
+        "archive list",
+        "archive show",
+    }
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(WEIGHTED_SUM)
+    return path
+
+
+FACTS = {"verdict", "reason", "detail", "line", "seconds", "peak_memory_bytes", "isolation", "sha256"}
+
+
+def test_try_prints_exactly_one_object_of_the_fixed_form(mergewright: Call, program: Path) -> None:
+    result = mergewright(f"try {program} --json")
+    facts = json.loads(result.out)
+    assert set(facts) == FACTS
+    assert (result.code, facts["verdict"], facts["reason"]) == (0, "ok", None)
+    assert set(facts["isolation"]) == {"level", "missing"}
+    assert len(facts["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("source", "verdict", "reason", "line"),
+    [
+        ("import os\ndef merge_models(model_dict, device):\n    return 1\n", "rejected", "policy", 1),
+        ("def merge_models(model_dict, device):\n    return 1 +\n", "rejected", "syntax", 2),
+        ("def merge_models(model_dict, device):\n\n    raise ValueError('x')\n", "failed", "exception", 3),
+        ("def merge_models(model_dict, device):\n    while True:\n        pass\n", "failed", "timeout", None),
+        ("def merge_models(model_dict, device):\n    return 'text'\n", "failed", "wrong_type", None),
+    ],
+)
+def test_a_programs_fault_is_exit_code_3_with_its_reason(
+    mergewright: Call, tmp_path: Path, source: str, verdict: str, reason: str, line: int | None
+) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(source)
+    result = mergewright(f"try {path} --timeout 1 --json")
+    facts = json.loads(result.out)
+    got = facts["reason"] if facts["reason"] != "cpu" else "timeout"  # whichever clock is over first
+    assert (result.code, facts["verdict"], got) == (3, verdict, reason)
+    if line is not None:
+        assert facts["line"] == line
+    assert facts["sha256"] is None
+
+
+def test_try_takes_tensors_and_saves_the_merged_ones(mergewright: Call, program: Path, tmp_path: Path) -> None:
+    a, b = torch.ones(2, 3), torch.full((2, 3), 2.0)
+    save_file({"m1/w": a, "m2/w": b, "base/w": torch.zeros(2, 3)}, tmp_path / "t.safetensors")
+    out = tmp_path / "out.safetensors"
+    assert mergewright(f"try {program} --tensors {tmp_path / 't.safetensors'} --save {out} --param scale=0.5").code == 0
+    merged = load_file(out)
+    assert set(merged) == {"w"}
+    assert torch.equal(merged["w"], torch.full((2, 3), 1.5))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"w": torch.ones(2)}, "key 'w': expected <model name>/<parameter name>"),
+        ({"base/w": torch.ones(2)}, "expected at least one model's task vector"),
+        ({"a/w": torch.ones(2), "b/w": torch.ones(3)}, r"'b/w': expected shape \(2,\) as in the others, got \(3,\)"),
+        ({"a/w": torch.ones(2, dtype=torch.int32)}, "expected a floating dtype"),
+    ],
+)
+def test_bad_tensors_are_one_line(
+    mergewright: Call, program: Path, tmp_path: Path, tensors: dict[str, torch.Tensor], message: str
+) -> None:
+    import re
+
+    save_file(tensors, tmp_path / "t.safetensors")
+    result = mergewright(f"try {program} --tensors {tmp_path / 't.safetensors'}")
+    assert result.code == 2
+    assert re.search(message, result.err)
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("nosuch", 2, "No such command 'nosuch'"),
+        ("try /nonexistent.py", 2, "expected a readable Python file"),
+        ("try nosuchprogram", 2, "expected a .py file, a library name"),
+        ("try ties --param density", 2, "expected NAME=NUMBER"),
+        ("try ties --param nosuch=1", 2, "nosuch"),
+        ("run nosuch.toml", 2, "expected a TOML file or one of"),
+        ("run --set campaign.programs=x", 2, "campaign.programs"),
+        ("run --set models.base=/nonexistent --out {tmp}/r1", 2, "/nonexistent"),
+        ("run --set models.base=pocket/nosuch --out {tmp}/r2", 2, "pocket/nosuch"),
+        ("run --set benchmark.name=jsonl --out {tmp}/r3", 2, "jsonl"),
+        ("run --set benchmark.name=nosuch --out {tmp}/r4", 2, "benchmark.name"),
+        ("run --set sandbox.floor=FULLER", 2, "sandbox.floor"),
+        ("resume nosuch", 2, "expected a folder with archive.db"),
+        ("status nosuch", 2, "expected a folder with archive.db"),
+        ("archive list nosuch", 2, "expected a folder with archive.db"),
+        (
+            "apply ties --base pocket/seed --expert pocket/expert_a --out {tmp}/x --max-memory lots",
+            2,
+            "expected a size such as 2GB",
+        ),
+        (
+            "apply ties --base /nonexistent --expert pocket/expert_a --expert pocket/expert_b --out {tmp}/x",
+            2,
+            "/nonexistent",
+        ),
+        ("score /nonexistent", 2, "/nonexistent"),
+        ("score pocket/seed --benchmark nosuch", 2, "expected one of"),
+        ("score pocket/seed --evaluator nosuch", 2, "--evaluator"),
+        ("score pocket/seed --split nosuch", 2, "split"),
+        ("verify {tmp}", 2, ""),
+        ("init {tmp}/no/such/folder/c.toml", 2, "expected a name that can be written"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_no_traceback(
+    mergewright: Call, tmp_path: Path, line: str, code: int, message: str
+) -> None:
+    result = mergewright(line.format(tmp=tmp_path))
+    assert result.code == code, result.err
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err
+
+
+def test_a_program_that_fails_in_apply_is_exit_code_3(mergewright: Call, tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("def merge_models(model_dict, device):\n    raise ValueError('x')\n")
+    result = mergewright(
+        f"apply {path} --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --out {tmp_path / 'm'}"
+    )
+    assert result.code == 3
+    assert not (tmp_path / "m").exists()
+
+
+def test_init_writes_a_campaign_that_loads(mergewright: Call, tmp_path: Path) -> None:
+    from engine.config import load_config
+
+    assert mergewright(f"init {tmp_path / 'c.toml'}").code == 0
+    load_config(tmp_path / "c.toml")
+    again = mergewright(f"init {tmp_path / 'c.toml'}")
+    assert again.code == 2
+    assert "File exists" in again.err
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished small run of scripted programs below a `runs` folder."""
+    from tests.engine import conftest
+
+    programs = conftest.programs_folder.__wrapped__(tmp_path_factory.mktemp("p"))  # type: ignore[attr-defined]
+    small: CampaignConfig = conftest.small_config.__wrapped__()  # type: ignore[attr-defined]
+    config = build_config(
+        small.model_dump(mode="json"),
+        ["generator.kind=scripted", f"generator.script={programs}", "campaign.iterations=1"],
+    )
+    folder = tmp_path_factory.mktemp("work") / "runs" / "small"
+    rundir.new_folder(config, folder, "now")
+    run_campaign(folder, Progress(config))
+    return folder
+
+
+def test_archive_list_prints_one_object_per_candidate(mergewright: Call, run_folder: Path) -> None:
+    rows = json.loads(mergewright(f"archive list {run_folder} --json").out)
+    assert len(rows) == 8
+    assert all(set(row) >= {"id", "iteration", "verdict", "reason", "score", "n"} for row in rows)
+    assert {row["verdict"] for row in rows} == {"ok", "duplicate", "rejected", "failed"}
+    assert all((row["score"] is None) == (row["verdict"] != "ok") for row in rows)
+    assert all(0 <= row["score"] <= 1 and row["n"] == 24 for row in rows if row["score"] is not None)
+
+
+def test_archive_list_is_a_table_best_first(mergewright: Call, run_folder: Path) -> None:
+    assert "wrong_shape" in mergewright(f"archive list {run_folder}").out
+    best, *_ = json.loads(mergewright(f"archive list {run_folder} --json --limit 1").out)
+    assert best["score"] == max(
+        r["score"] for r in json.loads(mergewright(f"archive list {run_folder} --json --verdict ok").out)
+    )
+
+
+def test_archive_show_has_source_scores_and_lineage(mergewright: Call, run_folder: Path) -> None:
+    rows = json.loads(mergewright(f"archive list {run_folder} --json --sort number").out)
+    page = mergewright(f"archive show {run_folder} {rows[0]['id']}").out
+    assert "merge_models" in page
+    assert rows[1]["id"] in page, "the duplicate is named"
+    facts = json.loads(mergewright(f"archive show {run_folder} {rows[3]['id']} --json").out)
+    assert (facts["verdict"], facts["reason"], facts["line"]) == ("failed", "exception", 2)
+
+
+def test_archive_show_of_nobody_is_one_line(mergewright: Call, run_folder: Path) -> None:
+    result = mergewright(f"archive show {run_folder} ffffffffffff")
+    assert result.code == 2
+    assert "expected an id or number" in result.err
+
+
+def test_status_says_how_far_the_run_is(mergewright: Call, run_folder: Path) -> None:
+    facts = json.loads(mergewright(f"status {run_folder} --json").out)
+    assert (facts["finished"], facts["planned"], facts["assessed"]) == (True, 8, 8)
+    assert "Headline" in mergewright(f"status {run_folder}").out
+
+
+def test_an_archived_program_applies_by_its_id(
+    mergewright: Call, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_folder.parents[1])
+    best, *_ = json.loads(mergewright("archive list small --json --limit 1").out)
+    line = f"--base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --expert pocket/expert_c --out {tmp_path / 'merged'}"
+    assert mergewright(f"apply {best['id'][:8]} {line}").code == 0
+    assert mergewright(f"verify {tmp_path / 'merged'}").code == 0
+    facts = json.loads(mergewright(f"score {tmp_path / 'merged'} --limit 24 --json").out)
+    assert facts["strict"] == best["score"], "what apply writes scores as it did in the search"
+
+
+def test_verify_sees_a_changed_tensor(mergewright: Call, tmp_path: Path) -> None:
+    out = tmp_path / "merged"
+    assert (
+        mergewright(
+            f"apply task_arithmetic --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --out {out}"
+        ).code
+        == 0
+    )
+    weights = out / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    result = mergewright(f"verify {out}")
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+
+
+def test_doctor_prints_isolation_and_versions(mergewright: Call) -> None:
+    facts = json.loads(mergewright("doctor --json").out)
+    assert facts["isolation"] in ("FULL", "REDUCED", "NONE")
+    assert facts["versions"]["torch"]
+    assert "pocket" in facts
+
+
+def test_score_of_fresh_problems_is_repeatable(mergewright: Call) -> None:
+    one, two, other = (
+        json.loads(mergewright(f"score pocket/seed --split fresh:{s} --limit 40 --json").out)["bits"] for s in (7, 7, 8)
+    )
+    assert one == two != other

@@ -1,0 +1,68 @@
+"""The final table: what it compares with what, and with which interval."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from benchmarks.statistics import simultaneous_intervals, wilson
+from engine import tables
+from engine.config import CampaignConfig
+from engine.finale import final_table
+from engine.records import Final
+from tests.engine.conftest import dev_score
+
+
+def final(kind: str, name: str, rank: int, bits: str, dev: float = 0.5) -> Final:
+    return Final(name, kind, rank, dev, {}, dev_score(bits))
+
+
+FINALS = (
+    final("seed", "seed", 1, "1" * 20 + "0" * 80),
+    final("human", "ties", 1, "1" * 40 + "0" * 60),
+    final("human", "linear", 2, "1" * 55 + "0" * 45),
+    final("discovered", "aaaa", 1, "1" * 50 + "0" * 50),
+    final("discovered", "bbbb", 2, "1" * 60 + "0" * 40),
+    final("discovered", "cccc", 3, "1" * 45 + "0" * 55),
+)
+
+
+def test_the_headline_is_dev_first_against_dev_first() -> None:
+    rows = {row.final.name: row for row in final_table(FINALS, seed=0)}
+    against = rows["aaaa"].against_human
+    assert against is not None
+    assert (against.only_a, against.only_b) == (10, 0), "paired with ties, first on dev, not with linear, first on test"
+    assert rows["ties"].against_human is None
+
+
+def test_only_programs_below_the_first_have_simultaneous_intervals() -> None:
+    rows = {row.final.name: row for row in final_table(FINALS, seed=0)}
+    assert rows["aaaa"].interval == wilson(50, 100)
+    assert [rows[n].interval for n in ("bbbb", "cccc")] == list(simultaneous_intervals([60, 45], 100))
+    assert {n for n, row in rows.items() if row.simultaneous} == {"bbbb", "cccc"}
+
+
+def test_a_final_without_programs_still_makes_a_table() -> None:
+    assert len(final_table(FINALS[:3], seed=0)) == 3
+
+
+def test_the_apply_command_repeats_what_was_scored() -> None:
+    config = CampaignConfig.model_validate({"models": {"merge": "mlp"}, "campaign": {"seed": 3}})
+    command = tables.apply_command(config, "aaaa")
+    assert (
+        command
+        == "mergewright apply aaaa --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --expert pocket/expert_c --merge 'mlp' --seed 3 --out merged"
+    )
+
+
+def test_a_program_cannot_write_control_codes_to_the_terminal() -> None:
+    from tests.engine.conftest import candidate
+
+    nasty = candidate(1, 0.5)
+    object.__setattr__(nasty.program, "source", "# \x1b[2J\x1b]0;owned\x07[red]x[/red]\n")
+    console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(tables.candidate_page(nasty, {}))
+    console.print(tables.candidate_list([nasty]))
+    text = console.export_text(styles=False)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[red]" in text

@@ -1,0 +1,61 @@
+"""What a user sees while a campaign runs; the clock is the test's."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from engine.config import CampaignConfig
+from engine.errors import Interrupted
+from engine.progress import Progress
+from engine.store import Store
+from tests.engine.conftest import candidate
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shown(seconds_each: float, tmp_path: Path) -> str:
+    clock, out = Clock(), io.StringIO()
+    config = CampaignConfig.model_validate({"campaign": {"iterations": 1, "programs": 10}})
+    progress = Progress(config, Console(file=out, width=200, force_terminal=False), clock=clock)
+    store = Store.in_folder(tmp_path, create=True)
+    with progress.stage("assess", 1, store):
+        for number, share in enumerate([0.25, None, 0.5, 0.1], start=1):
+            clock.now += seconds_each
+            row = candidate(number, share)
+            progress.assessed(row, row.assessment)
+    return out.getvalue().splitlines()[-1]
+
+
+def test_the_line_has_stage_pace_valid_rate_best_and_time_left(tmp_path: Path) -> None:
+    line = shown(15.0, tmp_path)
+    assert "iteration 1/1: assess 4" in line
+    assert "4 candidates/min" in line
+    assert "valid 75 %" in line
+    assert "best dev 50.0 %" in line
+    assert "about 1:30 left" in line, "six programs at 15 s each"
+
+
+def test_stage_seconds_and_counts_go_into_the_archive(tmp_path: Path) -> None:
+    shown(15.0, tmp_path)
+    assert Store.in_folder(tmp_path).stages() == ((1, "assess", 60.0, 4),)
+
+
+def test_without_a_stop_a_safe_point_passes() -> None:
+    Progress(CampaignConfig()).check()
+
+
+def test_a_stop_names_the_command_that_goes_on() -> None:
+    progress = Progress(CampaignConfig(), resume_hint="mergewright resume runs/x")
+    progress.request_stop("Ctrl-C")
+    with pytest.raises(Interrupted, match=r"Ctrl-C.*mergewright resume runs/x"):
+        progress.check()

@@ -103,7 +103,8 @@ class Checkpoint:
             config = read_json(path / "config.json", "a model's config.json")
             files = weight_files(path)
         except (OSError, RuntimeError) as error:  # unreadable folders, over-long names, the ~ of nobody
-            raise CheckpointError(f"{given}: expected a readable model folder, got {error}; check the path") from error
+            what = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"{given}: expected a readable model folder, got {what}; check the path") from error
         _check_plain(given, config)
         shapes: dict[str, tuple[int, ...]] = {}
         dtypes: dict[str, torch.dtype] = {}

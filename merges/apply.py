@@ -18,7 +18,7 @@ from torch import Tensor
 
 from merges.checkpoints import Checkpoint
 from merges.contract import program_id, signature_of
-from merges.errors import OptionError, ProgramError
+from merges.errors import OptionError, ProgramError, SelectionError
 from merges.layout import INDEX_FILE, Entry, Shard, index_json, plan_shards
 from merges.provenance import (
     CARD_FILE,
@@ -165,8 +165,12 @@ def _planned(
     twin = base.tied_duplicate()
     names = [name for name in base.names if name != twin]
     merged = mergeable(base, select(names, patterns))
+    if not merged:
+        raise SelectionError(
+            f"selection {','.join(patterns)!r}: expected floating-point tensors, got integers only; correct the pattern"
+        )
     check_compatible(base, experts, merged)
-    largest = max((_need(base, len(experts), name), name) for name in merged) if merged else (0, "")
+    largest = max((_need(base, len(experts), name), name) for name in merged)
     if max_memory_bytes is not None and largest[0] > max_memory_bytes:
         raise OptionError(
             f"max memory: expected at least {largest[0]:,} bytes for tensor {largest[1]!r}, got {max_memory_bytes:,}; "

@@ -183,6 +183,12 @@ def test_integer_and_empty_tensors_are_copied(merge, llamas, edited):
         assert torch.equal(out[name], tensor)
 
 
+def test_selection_of_integers_only_is_refused(merge, llamas, edited):
+    base = edited(llamas["base"], lambda t: {**t, "positions": torch.arange(5)})
+    with pytest.raises(SelectionError, match=r"^selection 'positions': expected floating-point tensors, got integers"):
+        merge(base=base, selection="positions")
+
+
 def test_program_sees_depth_name_base_and_its_own_seeded_rng(merge, llamas):
     source = program(
         "first = list(model_dict.values())[0]\n"

@@ -28,6 +28,18 @@ def test_example_is_accepted_and_runs_for_any_number_of_models(run):
     assert run(EXAMPLE, ones[:2], w1=1.0).flatten()[0].item() == pytest.approx(2.4)
 
 
+def test_what_the_contract_promises_is_there(run):
+    source = (
+        "import math\nimport numpy as np\nimport torch\n\n\n"
+        "def mean(vectors):\n    return sum(vectors) / len(vectors)\n\n\n"
+        "def merge_models(model_dict, device, name, depth, base, rng, *, scale=2.0):\n"
+        "    merged = mean(list(model_dict.values())).to(device)\n"
+        "    merged += math.log(1.0) + float(np.zeros(1)[0]) + 0 * torch.rand(base.shape, generator=rng)\n"
+        "    return scale * merged if name and depth < 1 else base\n"
+    )
+    assert torch.equal(run(source, [torch.ones(2, 3), torch.zeros(2, 3)]), torch.ones(2, 3))
+
+
 def test_contract_names_every_input_and_its_signatures_are_python():
     for word in ("model_dict", "device", "name", "depth", "base", "rng", "float32", "Keyword-only", "1-D"):
         assert word in CONTRACT

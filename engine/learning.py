@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
+from safetensors import SafetensorError
 
 from engine.config import LearnSection
+from engine.errors import HostError
+from engine.hashing import weights_hash
 from engine.records import Candidate, Outcome
 
 
@@ -90,10 +92,14 @@ def train_dpo(
     work = Path(tempfile.mkdtemp(prefix=".training-", dir=target.parent))
     try:
         figures = _train(source, pairs, work, section, seed)
-        figures["generator_hash"] = folder_hash(work / "model")
+        figures["generator_hash"] = weights_hash((work / "model").glob("*.safetensors"))
         if target.exists():  # left by a run that died between this rename and the archive's row
             shutil.rmtree(target)
         os.replace(work / "model", target)
+    except (OSError, SafetensorError) as error:
+        raise HostError(
+            f"generator '{target}': it could not be written ({error}); free space, then resume: the training is repeated"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
         torch.set_num_threads(before)
@@ -104,7 +110,7 @@ def _train(source: str, pairs: Sequence[Pair], work: Path, section: LearnSection
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
     from trl import DPOConfig, DPOTrainer
 
     torch.manual_seed(seed)
@@ -140,6 +146,7 @@ def _train(source: str, pairs: Sequence[Pair], work: Path, section: LearnSection
     trainer = DPOTrainer(
         model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora
     )
+    trainer.remove_callback(PrinterCallback)  # it prints raw figures; ours go into the archive
     trainer.train()
     trained = trainer.model.merge_and_unload() if lora else trainer.model
     trained.save_pretrained(work / "model")
@@ -151,12 +158,3 @@ def _train(source: str, pairs: Sequence[Pair], work: Path, section: LearnSection
         "loss_last": history[-1]["loss"] if history else None,
         "pairs_ranked_rightly": history[-1].get("rewards/accuracies") if history else None,
     }
-
-
-def folder_hash(folder: Path) -> str:
-    """BLAKE3 over the names and bytes of a folder's weight files."""
-    digest = blake3()
-    for file in sorted(folder.glob("*.safetensors")):
-        digest.update(file.name.encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

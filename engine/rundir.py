@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blake3 import blake3
 
-from benchmarks.problems import Problem
 from engine import locations
 from engine.bench import Bench
 from engine.config import CampaignConfig, build_config
 from engine.errors import HostError, RunError
-from engine.learning import folder_hash
+from engine.hashing import problems_hash, weights_hash
 
 RECORDED_PACKAGES = (
     "mergewright",
@@ -119,16 +117,13 @@ def generator_folder(folder: Path, iteration: int) -> Path:
 
 def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
     """What has to be the same for a run to be the same: versions, inputs by hash, seeds; and the machine, for the reader."""
-    generator = config.generator
     return {
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
         "seed": config.campaign.seed,
         "inputs": {
-            "base": vars(bench.base.identity),
-            "experts": {name: vars(expert.identity) for name, expert in bench.experts.items()},
-            "generator": folder_hash(Path(locations.model(generator.model)))
-            if generator.kind == "model" and Path(locations.model(generator.model)).is_dir()
-            else generator.model,
+            "base": weights_hash(bench.base.path / name for name in set(bench.base.files.values())),
+            "experts": {name: weights_hash(expert.path / name for name in set(expert.files.values())) for name, expert in bench.experts.items()},
+            "generator": _generator_identity(config),
             "dev": problems_hash(bench.dev),
         },
         "merged_tensors": len(bench.names),
@@ -166,12 +161,12 @@ def check_manifest(folder: Path, now: Mapping[str, Any]) -> None:
             )
 
 
-def problems_hash(problems: tuple[Problem, ...]) -> str:
-    """BLAKE3 over questions and finals, in order."""
-    digest = blake3()
-    for problem in problems:
-        digest.update(f"{problem.question}\x00{problem.final}\x00".encode())
-    return digest.hexdigest()
+def _generator_identity(config: CampaignConfig) -> str:
+    """Hash of the generator's weights where it is a folder; its kind or hub id elsewhere."""
+    if config.generator.kind != "model":
+        return config.generator.kind
+    folder = Path(locations.model(config.generator.model))
+    return weights_hash(folder.glob("*.safetensors")) if folder.is_dir() else config.generator.model
 
 
 def package_version(package: str) -> str:

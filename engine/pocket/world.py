@@ -28,24 +28,24 @@ GROUP_C = ("rates", "percentages", "remainders")
 
 SEED = Recipe(steps=660, decay_steps=100, learning_rate=1.7e-3, seed=1)
 EXPERTS: Mapping[str, Recipe] = {
-    "expert_a": Recipe(steps=110, learning_rate=4e-4, seed=11, families=GROUP_A, own_share=0.85),
-    "expert_b": Recipe(steps=110, learning_rate=4e-4, seed=12, families=GROUP_B, own_share=0.85),
-    "expert_c": Recipe(steps=200, learning_rate=6e-4, seed=13, families=GROUP_C, own_share=0.85, side_share=0.15),
+    "expert_a": Recipe(steps=140, learning_rate=6e-4, seed=11, families=GROUP_A, own_share=0.85),
+    "expert_b": Recipe(steps=160, learning_rate=6e-4, seed=12, families=GROUP_B, own_share=0.85),
+    "expert_c": Recipe(steps=220, learning_rate=9e-4, seed=13, families=GROUP_C, own_share=0.85, side_share=0.2),
 }
 TRANSFERS: Mapping[str, Recipe] = {
     "transfer_a": Recipe(
-        steps=110, learning_rate=4e-4, seed=21, families=("sums", "products", "percentages"), own_share=0.7
+        steps=150, learning_rate=6e-4, seed=21, families=("sums", "products", "percentages"), own_share=0.85
     ),
     "transfer_b": Recipe(
-        steps=90, learning_rate=3.5e-4, seed=22, families=("differences", "shares", "remainders"), own_share=0.7
+        steps=120, learning_rate=6e-4, seed=22, families=("differences", "shares", "remainders"), own_share=0.85
     ),
     "transfer_c": Recipe(
-        steps=150,
-        learning_rate=5e-4,
+        steps=200,
+        learning_rate=9e-4,
         seed=23,
         families=("comparisons", "money", "rates"),
-        own_share=0.8,
-        side_share=0.1,
+        own_share=0.85,
+        side_share=0.15,
     ),
 }
 JOINT = Recipe(steps=450, learning_rate=1e-3, seed=31)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engine import locations
 from engine.config import LearnSection
-from engine.learning import choose_pairs, folder_hash, scored_best_first, train_dpo
+from engine.hashing import weights_hash
+from engine.learning import choose_pairs, scored_best_first, train_dpo
 from engine.records import Outcome
 from tests.engine.conftest import candidate
 
@@ -100,8 +101,8 @@ def test_dpo_raises_the_margin_of_the_chosen_program(trained: tuple[Path, dict[s
 def test_report_says_what_was_trained(trained: tuple[Path, dict[str, object], list[str]]) -> None:
     target, report, _ = trained
     assert report["steps"] == 6
-    assert report["generator_hash"] == folder_hash(target)
-    assert folder_hash(target) != folder_hash(locations.pocket_model("generator"))
+    assert report["generator_hash"] == weights_hash(target.glob("*.safetensors"))
+    assert report["generator_hash"] != weights_hash(locations.pocket_model("generator").glob("*.safetensors"))
 
 
 def test_nothing_is_left_beside_the_trained_generator(trained: tuple[Path, dict[str, object], list[str]]) -> None:

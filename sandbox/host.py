@@ -30,6 +30,7 @@ from sandbox.errors import IsolationError, JobError, ParameterError, SandboxErro
 from sandbox.gate import check, signature_of
 from sandbox.reasons import Reason
 from sandbox.records import ExecutionResult, Isolation, Limits, Signature, TensorJob, Verdict
+from sandbox.text import clean
 from sandbox.transfer import Mailbox, PackedJobs, digest, mailbox, sealed_bytes
 from sandbox.zygote import HOST_FAULT, MESSAGE_BYTES
 
@@ -103,7 +104,7 @@ class Sandbox:
     def close(self) -> None:
         """End the zygote. The object can be used again; it then starts another."""
         with self._lock:
-            if self._zygote is not None:
+            if self._mine() is not None and self._zygote is not None:
                 self._zygote.close()
                 self._zygote = None
 
@@ -169,7 +170,7 @@ class Sandbox:
         """One program in the zygote; a zygote that died is replaced once."""
         with self._lock:
             for attempt in (1, 2):
-                zygote = self._zygote or self._start()
+                zygote = self._mine() or self._start()
                 try:
                     return zygote.run(descriptors, self.limits)
                 except (OSError, ZygoteError) as error:
@@ -179,11 +180,22 @@ class Sandbox:
                         raise ZygoteError(
                             f"the sandbox's process died twice ({error}); see `mergewright doctor`"
                         ) from error
+                except BaseException:  # Ctrl-C while waiting: an answer nobody read must not meet the next program
+                    zygote.close()
+                    self._zygote = None
+                    raise
         raise AssertionError("unreachable")
+
+    def _mine(self) -> _Zygote | None:
+        """The running zygote, unless a fork of this process took it along: the copy must start its own."""
+        if self._zygote is not None and self._zygote.owner != os.getpid():
+            self._zygote.abandon()
+            self._zygote = None
+        return self._zygote
 
     def _started(self) -> None:
         with self._lock:
-            if self._zygote is None:
+            if self._mine() is None:
                 self._start()
 
     def _start(self) -> _Zygote:
@@ -204,6 +216,7 @@ class _Zygote:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
+        self.owner = os.getpid()
         self._errors = os.memfd_create("zygote-errors")
         command = [sys.executable, "-s", "-P", str(ZYGOTE_FILE), str(theirs.fileno())]
         try:
@@ -256,6 +269,12 @@ class _Zygote:
             raise ZygoteError("it is gone")
         return json.loads(message)
 
+    def abandon(self) -> None:
+        """Let go of what belongs to the process we were forked from."""
+        self._socket.close()
+        os.close(self._errors)
+        self._process.returncode = 0  # not ours to wait for
+
     def close(self) -> None:
         """Hang up; the zygote kills its child, reaps it and leaves. Kill it if it does not."""
         self._socket.close()
@@ -305,7 +324,7 @@ def _judge(
     report."""
 
     def failed(reason: Reason, detail: str, line: int | None = None, rule: str | None = None) -> ExecutionResult:
-        text = detail[: limits.detail_bytes]
+        text = clean(detail, limits.detail_bytes)  # again: a report may be forged
         return ExecutionResult(
             False, reason, text, line, outcome.seconds, outcome.peak_bytes, isolation, None, None, rule
         )
@@ -363,6 +382,6 @@ def _told(report: Any) -> Verdict | None:
         return None
     if reason is None:
         return Verdict(True)
-    if reason not in _FROM_CHILD or not isinstance(detail, str):
+    if not isinstance(reason, str) or reason not in _FROM_CHILD or not isinstance(detail, str):
         return None
     return Verdict(False, Reason(reason), detail, line, rule)

@@ -25,6 +25,7 @@ from sandbox.guards import Guards, OutputLimit
 from sandbox.reasons import Reason
 from sandbox.rules import PolicyViolation
 from sandbox.signature import ENTRY
+from sandbox.text import clean
 from sandbox.transfer import REPORT_BYTES
 
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
@@ -117,12 +118,6 @@ def write_report(target: mmap.mmap, report: Mapping[str, Any]) -> None:
     assert len(text) + 4 <= REPORT_BYTES, "detail_bytes is bounded by Limits"
     target[4 : 4 + len(text)] = text
     target[:4] = len(text).to_bytes(4, "little")
-
-
-def clean(text: str, limit: int) -> str:
-    """Text that is safe to show: control and non-ASCII-printable characters escaped, at most `limit` characters."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:limit])
-    return escaped.encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
 
 
 def _run_job(program: Program, code: CodeType, guards: Guards, job: Mapping[str, Any], mapped: Mapped) -> None:

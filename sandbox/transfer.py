@@ -58,8 +58,12 @@ def seal(fd: int, *, read_only: bool) -> None:
 def sealed_bytes(name: str, content: bytes) -> int:
     """A sealed memory file with this content."""
     fd = memfd(name, len(content))
-    _write(fd, memoryview(content), 0)
-    seal(fd, read_only=True)
+    try:
+        _write(fd, memoryview(content), 0)
+        seal(fd, read_only=True)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -97,14 +101,12 @@ class PackedJobs:
         layout, size = _lay_out(jobs)
         self.output_offsets = {job["name"]: job["output"] for job in layout}
         self.output_bytes = max((_end(job["output"], job["shape"]) for job in layout), default=0)
-        self._inputs = memfd("inputs", size)
-        for job, place in zip(jobs, layout, strict=True):
-            for (_, offset), tensor in zip(place["vectors"], job.vectors.values(), strict=True):
-                _write(self._inputs, _bytes_of(tensor.detach()), offset)
-            if job.base is not None:
-                _write(self._inputs, _bytes_of(job.base.detach()), place["base"])
-        seal(self._inputs, read_only=True)
         self._jobs = sealed_bytes("jobs", json.dumps(layout).encode("ascii"))
+        try:
+            self._inputs = _sealed_tensors(jobs, layout, size)
+        except BaseException:
+            os.close(self._jobs)
+            raise
         self._open = True
 
     @property
@@ -130,6 +132,21 @@ class PackedJobs:
     def __del__(self) -> None:
         if getattr(self, "_open", False):
             self.close()
+
+
+def _sealed_tensors(jobs: Sequence[TensorJob], layout: Sequence[dict[str, Any]], size: int) -> int:
+    fd = memfd("inputs", size)
+    try:
+        for job, place in zip(jobs, layout, strict=True):
+            for (_, offset), tensor in zip(place["vectors"], job.vectors.values(), strict=True):
+                _write(fd, _bytes_of(tensor.detach()), offset)
+            if job.base is not None:
+                _write(fd, _bytes_of(job.base.detach()), place["base"])
+        seal(fd, read_only=True)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _end(offset: int, shape: Sequence[int]) -> int:

@@ -55,7 +55,7 @@ class Recipe:
 RECIPES = (
     Recipe("gsm8k", steps=96, batch=4, rate=8e-4, seed=11),
     Recipe("pocket", steps=96, batch=4, rate=6e-4, seed=12),
-    Recipe("arithmetic", steps=64, batch=8, rate=4e-4, seed=13),
+    Recipe("arithmetic", steps=40, batch=8, rate=4e-4, seed=13),
 )
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from programs import ATTACKS, Attack
 
 from sandbox import ExecutionResult, Sandbox, TensorJob, check
+from tests.attacks.programs import ATTACKS, Attack
 
 PROVEN = [name for name, attack in ATTACKS.items() if attack.proof]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from honest import PROGRAMS, program
 
 from sandbox import Sandbox, TensorJob, check, signature_of
+from tests.sandbox.honest import PROGRAMS, program
 
 
 def plain_python(source: str, job: TensorJob) -> torch.Tensor:

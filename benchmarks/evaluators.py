@@ -204,7 +204,9 @@ class TransformersEvaluator:
 def _load(folder: str | Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # Loading takes a moment; a bar per model only tears the campaign's own display.
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
         model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)

@@ -13,6 +13,7 @@ import torch
 
 from sandbox import ExecutionResult, Sandbox, TensorJob, check
 from tests.attacks.programs import ATTACKS, Attack
+from tests.attacks.table import MARK, README, table
 
 PROVEN = [name for name, attack in ATTACKS.items() if attack.proof]
 
@@ -110,3 +111,7 @@ def test_the_sandbox_still_works_after_all_this(real: Sandbox, jobs: list[Tensor
     assert result.ok
     assert result.outputs is not None
     assert torch.equal(result.outputs["first"], jobs[0].vectors["a"] + jobs[0].vectors["b"])
+
+
+def test_the_readme_has_the_table() -> None:
+    assert README.read_text().endswith(MARK + "\n" + table())

@@ -81,10 +81,14 @@ def test_exit_codes_are_those_of_the_design(module: str, name: str, code: int) -
     assert exit_code(kind.__new__(kind)) == code
 
 
+INNER = {"sandbox/guards.py", "sandbox/runner.py"}
+"""Exceptions that live and die in the sandbox's child, where candidate code runs: no caller can ever see them."""
+
+
 def test_every_package_has_its_errors_in_one_file() -> None:
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
-            if file.name == "errors.py":
+            if file.name == "errors.py" or file.relative_to(ROOT).as_posix() in INNER:
                 continue
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ClassDef):

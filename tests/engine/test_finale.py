@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from rich.console import Console
 
 from benchmarks.statistics import simultaneous_intervals, wilson
@@ -59,7 +61,7 @@ def test_a_program_cannot_write_control_codes_to_the_terminal() -> None:
 
     nasty = candidate(1, 0.5)
     object.__setattr__(nasty.program, "source", "# \x1b[2J\x1b]0;owned\x07[red]x[/red]\n")
-    console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(record=True, width=100, file=io.StringIO())
     console.print(tables.candidate_page(nasty, {}))
     console.print(tables.candidate_list([nasty]))
     text = console.export_text(styles=False)

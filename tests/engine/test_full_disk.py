@@ -1,0 +1,47 @@
+"""A disk that fills up: one line, exit code 1, and the run goes on where it was once there is room."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import rundir
+from engine.campaign import run_campaign
+from engine.config import CampaignConfig, build_config
+from engine.errors import HostError, exit_code
+from engine.progress import Progress
+from engine.store import Store
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_loses_nothing(small_config: CampaignConfig, tiny_disk: Path, tmp_path: Path) -> None:
+    config = build_config(
+        small_config.model_dump(mode="json"),
+        ["generator.kind=grammar", "campaign.programs=60", "campaign.iterations=1"],
+    )
+    folder = tiny_disk / "run"
+    rundir.new_folder(config, folder, "now")
+    with pytest.raises(HostError, match="free space") as caught:
+        run_campaign(folder, Progress(config))
+    assert "\n" not in str(caught.value)
+    assert exit_code(caught.value) == 1
+    subprocess.run(["mount", "-o", "remount,size=64m", str(tiny_disk)], check=True)
+    run_campaign(folder, Progress(config))
+    rundir.new_folder(config, tmp_path / "roomy", "now")
+    run_campaign(tmp_path / "roomy", Progress(config))
+    assert Store.in_folder(folder).digest() == Store.in_folder(tmp_path / "roomy").digest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,15 +47,15 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    tmp_path.chmod(0o777)
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)
+def world() -> Iterator[World]:
+    """A folder that any user may write (so that it is not file modes that stop a program), a listener, and a bystander."""
     with (
+        tempfile.TemporaryDirectory(prefix="attack-") as folder,
         socket.create_server(("127.0.0.1", 0)) as listener,
         subprocess.Popen(["/bin/sh", "-c", "read x"], stdin=subprocess.PIPE) as victim,
     ):
-        yield World(tmp_path, listener, victim)
+        Path(folder).chmod(0o777)
+        yield World(Path(folder), listener, victim)
         victim.kill()
 
 

@@ -105,6 +105,11 @@ def _type_table() -> dict[type, frozenset[str]]:
     return table
 
 
+@functools.cache
+def _plain_builtins() -> dict[str, Any]:
+    return {name: getattr(builtins, name) for name in BUILTINS if hasattr(builtins, name)}
+
+
 class _OneArgumentType(type):
     """Makes `type` callable with one argument only, and still good in `isinstance(x, type)`."""
 
@@ -157,7 +162,7 @@ class Guards:
 
     def namespace(self) -> dict[str, Any]:
         """A fresh global namespace for one job."""
-        names = {name: getattr(builtins, name) for name in BUILTINS if hasattr(builtins, name)}
+        names = dict(_plain_builtins())
         names.update(
             __import__=self.import_module, getattr=self.getattr, hasattr=self.hasattr, setattr=self.setattr,
             delattr=self.delattr, print=self.print, type=_Type,

@@ -28,8 +28,8 @@ from merges.checkpoints import Checkpoint
 from merges.contract import program_id
 from merges.probes import probe_jobs
 from merges.selection import select
-from merges.task_vectors import check_compatible, mergeable, reseeded, task_jobs
-from sandbox import ExecutionResult, Limits, Sandbox, TensorJob
+from merges.task_vectors import check_compatible, mergeable, task_jobs, tensor_seed
+from sandbox import ExecutionResult, Limits, Sandbox
 
 LEVELS = ("NONE", "REDUCED", "FULL")
 
@@ -116,8 +116,10 @@ class Bench:
         }
         self.names = mergeable(self.base, select(self.base.names, models.merge))
         check_compatible(self.base, self.experts, self.names)
-        self._jobs = task_jobs(self.base, self.experts, self.names, run_seed=self.config.campaign.seed, program_id="")
-        self._probes = probe_jobs()
+        jobs = task_jobs(self.base, self.experts, self.names, run_seed=self.config.campaign.seed, program_id="")
+        self._bases = {job.name: job.base for job in jobs if job.base is not None}
+        self._packed = self.sandbox.pack(jobs)
+        self._probes = self.sandbox.pack(probe_jobs())
         self.benchmark, self.dev = open_benchmark(self.config, "dev")
         threads = thread_count(models)
         options: dict[str, Any] = {"batch_size": self.config.benchmark.batch} if self.config.benchmark.batch else {}
@@ -136,6 +138,8 @@ class Bench:
     def close(self) -> None:
         """Free the model and end the sandbox."""
         self.evaluator.close()
+        self._packed.close()
+        self._probes.close()
         self.sandbox.close()
 
     def probe(self, source: str) -> ExecutionResult:
@@ -144,17 +148,14 @@ class Bench:
 
     def merge(self, source: str, parameters: Mapping[str, float] | None = None) -> ExecutionResult:
         """Run a program over the campaign's task vectors; random numbers from H(campaign seed, program, tensor name)."""
-        jobs: list[TensorJob] = reseeded(self._jobs, run_seed=self.config.campaign.seed, program_id=program_id(source))
-        return self.sandbox.execute(source, jobs, parameters)
+        run_seed, program = self.config.campaign.seed, program_id(source)
+        seeds = {name: tensor_seed(run_seed, program, name) for name in self.names}
+        with self._packed.reseeded(seeds) as jobs:
+            return self.sandbox.execute(source, jobs, parameters)
 
     def score_vectors(self, vectors: Mapping[str, torch.Tensor], problems: tuple[Problem, ...] | None = None) -> Scored:
         """Score base + merged task vectors on `problems` (dev by default)."""
-        bases = {job.name: job.base for job in self._jobs}
-        merged = {}
-        for name, vector in vectors.items():
-            base = bases[name]
-            assert base is not None
-            merged[name] = self._stored(name, base + vector)
+        merged = {name: self._stored(name, self._bases[name] + vector) for name, vector in vectors.items()}
         return self._score(merged, problems)
 
     def _stored(self, name: str, tensor: torch.Tensor) -> torch.Tensor:

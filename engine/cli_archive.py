@@ -30,8 +30,6 @@ def list_candidates(
 
     Example: mergewright archive list runs/pocket-20260101-120000 --verdict ok --limit 15
     """
-    from rich.console import Console
-
     from engine import tables
     from engine.errors import UserError
     from engine.records import Outcome
@@ -49,7 +47,7 @@ def list_candidates(
     if as_json:
         print(json.dumps([candidate_row(c) for c in found]))
     else:
-        Console().print(tables.candidate_list(found))
+        tables.wide_console().print(tables.candidate_list(found))
 
 
 @archive_app.command()
@@ -62,8 +60,6 @@ def show(
 
     Example: mergewright archive show runs/pocket-20260101-120000 3fa9c1d2
     """
-    from rich.console import Console
-
     from engine import tables
     from engine.summary import candidate_facts
 
@@ -73,7 +69,7 @@ def show(
     if as_json:
         print(json.dumps(candidate_facts(chosen, related)))
     else:
-        Console().print(tables.candidate_page(chosen, related))
+        tables.wide_console().print(tables.candidate_page(chosen, related))
 
 
 def _candidates(run: str) -> list[Candidate]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -72,11 +71,10 @@ def status(
 
     Example: mergewright status runs/pocket-20260101-120000 --json
     """
-    from rich.console import Console
-
     from engine import locations, rundir, tables
     from engine.store import Store
     from engine.summary import summary
+    from engine.tables import wide_console
 
     folder = locations.run_folder(run)
     config = rundir.read_config(folder)
@@ -86,7 +84,7 @@ def status(
         if as_json:
             print(json.dumps(facts))
             return
-        console = Console()
+        console = wide_console()
         state = "finished" if facts["finished"] else f"not finished; go on with: mergewright resume {folder}"
         console.print(f"{folder}: {state}; {facts['assessed']} of {facts['planned']} programs assessed")
         tables.print_to(console, tables.search_report(store))
@@ -127,15 +125,14 @@ def _resumable(reference: str) -> Path:
 
 def _go(folder: Path, config: CampaignConfig) -> None:
     """Run the campaign in `folder` with live progress, then print what it found."""
-    from rich.console import Console
-
     from engine import tables
     from engine.campaign import run_campaign
     from engine.progress import Progress
     from engine.quiet import quiet_libraries
     from engine.store import Store
+    from engine.tables import wide_console
 
-    console = Console(file=sys.stdout, soft_wrap=False)
+    console = wide_console()
     quiet_libraries()
     progress = Progress(config, console, resume_hint=f"mergewright resume {folder}")
     console.print(

@@ -122,7 +122,10 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
         "seed": config.campaign.seed,
         "inputs": {
             "base": weights_hash(bench.base.path / name for name in set(bench.base.files.values())),
-            "experts": {name: weights_hash(expert.path / name for name in set(expert.files.values())) for name, expert in bench.experts.items()},
+            "experts": {
+                name: weights_hash(expert.path / name for name in set(expert.files.values()))
+                for name, expert in bench.experts.items()
+            },
             "generator": _generator_identity(config),
             "dev": problems_hash(bench.dev),
         },

@@ -19,6 +19,14 @@ from engine.finale import Row, final_table
 from engine.records import Candidate, Outcome
 from engine.store import Store
 
+PLAIN_WIDTH = 132
+
+
+def wide_console() -> Console:
+    """A console as wide as its terminal; into a file or pipe, wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+
 
 def percent(share: float | None) -> str:
     """A share in per cent with one decimal; "–" for None."""
@@ -82,7 +90,7 @@ def _final_cells(row: Row) -> tuple[str, ...]:
     final = row.final
     label = {
         "seed": "seed",
-        "expert": f"expert {final.name}",
+        "expert": final.name,
         "human": final.name,
         "discovered": f"program {final.name}",
     }[final.kind]

@@ -99,6 +99,7 @@ class PackedJobs:
         self.shapes = {job.name: tuple(next(iter(job.vectors.values())).shape) for job in jobs}
         self.has_base = all(job.base is not None for job in jobs)
         layout, size = _lay_out(jobs)
+        self._layout = layout
         self.output_offsets = {job["name"]: job["output"] for job in layout}
         self.output_bytes = max((_end(job["output"], job["shape"]) for job in layout), default=0)
         self._jobs = sealed_bytes("jobs", json.dumps(layout).encode("ascii"))
@@ -108,6 +109,24 @@ class PackedJobs:
             os.close(self._jobs)
             raise
         self._open = True
+
+    def reseeded(self, seeds: Mapping[str, int]) -> PackedJobs:
+        """The same tensors with other seeds, without copying them: a campaign lays its models out once for all programs.
+
+        Args:
+            seeds: job name -> seed in 0..2**64-1, for every job.
+
+        The copy is closed on its own; the tensors' memory goes with the last of the two.
+        """
+        other = PackedJobs.__new__(PackedJobs)
+        other.shapes, other.has_base = self.shapes, self.has_base
+        other.output_offsets, other.output_bytes = self.output_offsets, self.output_bytes
+        other._layout = [{**job, "seed": seeds[job["name"]]} for job in self._layout]
+        _, inputs = self.descriptors
+        other._jobs = sealed_bytes("jobs", json.dumps(other._layout).encode("ascii"))
+        other._inputs = os.dup(inputs)
+        other._open = True
+        return other
 
     @property
     def descriptors(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 
@@ -116,3 +117,14 @@ def test_sealed_bytes_hold_their_content() -> None:
         assert os.pread(fd, 10, 0) == b"abc"
     finally:
         os.close(fd)
+
+
+def test_reseeded_jobs_share_the_tensors_and_differ_in_their_seeds_only() -> None:
+    with PackedJobs([job("first", seed=1), job("second", seed=2)]) as packed:
+        with packed.reseeded({"first": 7, "second": 8}) as other:
+            told = [json.loads(os.pread(p.descriptors[0], 1 << 16, 0)) for p in (packed, other)]
+            assert [j.pop("seed") for j in told[1]] == [7, 8]
+            assert [j.pop("seed") for j in told[0]] == [1, 2]
+            assert told[0] == told[1]
+            assert os.fstat(packed.descriptors[1]).st_ino == os.fstat(other.descriptors[1]).st_ino
+        packed.descriptors  # noqa: B018 - still open though the copy is closed

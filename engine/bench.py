@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.benchmark import Benchmark, load_benchmark
 from benchmarks.evaluators import Evaluator, TransformersEvaluator
-from benchmarks.problems import Problem
+from benchmarks.problems import Problem, refuse_overlap
 from benchmarks.scores import Score, score
 from engine import locations
 from engine.config import CampaignConfig, ModelsSection
@@ -121,6 +121,9 @@ class Bench:
         self._packed = self.sandbox.pack(jobs)
         self._probes = self.sandbox.pack(probe_jobs())
         self.benchmark, self.dev = open_benchmark(self.config, "dev")
+        refuse_overlap(
+            self.dev, open_benchmark(self.config, "test")[1]
+        )  # and a missing test file shows now, not after hours
         threads = thread_count(models)
         options: dict[str, Any] = {"batch_size": self.config.benchmark.batch} if self.config.benchmark.batch else {}
         self.evaluator: Evaluator = TransformersEvaluator(

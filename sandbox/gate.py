@@ -7,7 +7,10 @@ attack surface) and never raises for what the text says. `compile_program` runs 
 from __future__ import annotations
 
 import ast
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import CodeType
 
 from sandbox.reasons import Reason
@@ -123,4 +126,34 @@ def compile_program(source: str) -> CodeType:
     if refusal is not None:
         raise PolicyViolation(refusal)
     ast.fix_missing_locations(tree)
-    return compile(tree, CANDIDATE_FILE, "exec", dont_inherit=True)
+    with _no_source_file():
+        return compile(tree, CANDIDATE_FILE, "exec", dont_inherit=True)
+
+
+_quoting = False
+
+
+@contextmanager
+def _no_source_file() -> Iterator[None]:
+    """Keep the compiler from opening a file of the candidate's name to quote the faulty line in its SyntaxError.
+
+    The confined child would be killed for it, and an honest mistake (a parameter named twice) would read as an attack.
+    The interpreter asks its audit hooks first, and takes a refusal for "no such file".
+    """
+    global _quoting
+    if not _hooked:
+        sys.addaudithook(_refuse_while_compiling)
+        _hooked.append(True)
+    _quoting = True
+    try:
+        yield
+    finally:
+        _quoting = False
+
+
+_hooked: list[bool] = []
+
+
+def _refuse_while_compiling(event: str, _arguments: object) -> None:
+    if _quoting and event == "open":
+        raise PermissionError("the compiler quotes no source")

@@ -279,3 +279,17 @@ def test_detail_is_cut_and_escaped(box: Sandbox) -> None:
     assert result.detail is not None
     assert "\\x1b[2J" in result.detail
     assert len(result.detail.encode()) <= box.limits.detail_bytes
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("def merge_models(model_dict, device, *, a=1, a=2):\n    return sum(model_dict.values())\n", 1),
+        ("def merge_models(model_dict, device):\n    break\n    return sum(model_dict.values())\n", 2),
+        ("def merge_models(model_dict, device):\n    nonlocal q\n    return sum(model_dict.values())\n", 2),
+        ("return 3\ndef merge_models(model_dict, device):\n    return sum(model_dict.values())\n", 1),
+    ],
+)
+def test_a_mistake_that_only_the_compiler_finds_is_syntax_not_an_attack(box: Sandbox, source: str, line: int) -> None:
+    result = box.execute(source, [TensorJob("w", 0.0, {"a": torch.ones(2)}, None, 0)])
+    assert (result.reason, result.line) == (Reason.SYNTAX, line), result.detail

@@ -81,7 +81,7 @@ def test_exit_codes_are_those_of_the_design(module: str, name: str, code: int) -
     assert exit_code(kind.__new__(kind)) == code
 
 
-INNER = {"sandbox/guards.py", "sandbox/runner.py"}
+INNER = {"sandbox/confinement/plan.py", "sandbox/guards.py", "sandbox/rules.py", "sandbox/runner.py"}
 """Exceptions that live and die in the sandbox's child, where candidate code runs: no caller can ever see them."""
 
 
@@ -91,7 +91,7 @@ def test_every_package_has_its_errors_in_one_file() -> None:
             if file.name == "errors.py" or file.relative_to(ROOT).as_posix() in INNER:
                 continue
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.ClassDef):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):  # a private one is caught in its file
                     bases = {b.id for b in node.bases if isinstance(b, ast.Name)}
                     assert not bases & {"Exception", "BaseException"}, f"{file.relative_to(ROOT)}: {node.name}"
 

@@ -34,27 +34,32 @@ class ProgramGrammar:
     constants, sizes and whole programs are), so they work on programs that a language model wrote.
     """
 
-    def __init__(self, max_characters: int = MAX_SOURCE_CHARACTERS) -> None:
+    def __init__(self, max_characters: int = MAX_SOURCE_CHARACTERS, *, wide: bool = False) -> None:
         self.max_characters = max_characters
+        self.wide = wide
+
+    def render(self, derivation: Derivation) -> str:
+        """The source of a derivation in this grammar's style of naming."""
+        return render(derivation, wide=self.wide)
 
     def sample(self, rng: random.Random) -> str:
         """A new program's source."""
-        return render(self.derivation(rng))
+        return self.render(self.derivation(rng))
 
     def derivation(self, rng: random.Random) -> Derivation:
         """A derivation whose program is not longer than `max_characters`."""
         while True:
             drawn = derive(rng)
-            if len(render(drawn)) <= self.max_characters:
+            if len(self.render(drawn)) <= self.max_characters:
                 return drawn
 
     def variant(self, parent: Derivation | str, rng: random.Random) -> str:
         """A program near `parent`, different from it in text."""
         if isinstance(parent, str):
             return variant_of(parent, rng)
-        before = render(parent)
+        before = self.render(parent)
         for _ in range(20):
-            after = render(vary(parent, rng))
+            after = self.render(vary(parent, rng))
             if after != before and len(after) <= self.max_characters:
                 return after
         return variant_of(before, rng)
@@ -63,10 +68,10 @@ class ProgramGrammar:
         """A program with parts of both parents."""
         if isinstance(a, Derivation) and isinstance(b, Derivation):
             for _ in range(20):
-                child = render(cross(a, b, rng))
-                if child not in (render(a), render(b)) and len(child) <= self.max_characters:
+                child = self.render(cross(a, b, rng))
+                if child not in (self.render(a), self.render(b)) and len(child) <= self.max_characters:
                     return child
-        first, second = (render(parent) if isinstance(parent, Derivation) else parent for parent in (a, b))
+        first, second = (self.render(parent) if isinstance(parent, Derivation) else parent for parent in (a, b))
         return crossover_of(first, second, rng, self.max_characters)
 
     def broken(self, source: str, rng: random.Random) -> tuple[str, str]:

@@ -120,14 +120,14 @@ def largest(w: Writer) -> None:
     w.line(f"idx = {stack}.abs().argmax({w.pick('dim=0, keepdim=True', '0, keepdim=True')})")
     w.line(f"{out} = {stack}.gather(0, idx){w.pick('.squeeze(0)', '[0]')}")
     if w.chance(0.5):
-        mix = w.number(w.pick("mix", "blend"), 0.05, 0.95)
+        mix = w.number(w.label("mix", "blend"), 0.05, 0.95)
         w.line(f"{out} = {mix} * {out} + (1 - {mix}) * {stack}.mean(0)")
 
 
 def entrywise(w: Writer) -> None:
     w.say("softmax over experts for every entry", "entry-wise weights", "let each entry choose its expert")
     stack, out = w.stack(), w.names["merged"]
-    temp = w.number(w.pick("temperature", "temp", "sharp"), 0.1, 5.0, log=True)
+    temp = w.number(w.label("temperature", "temp", "sharp"), 0.1, 5.0, log=True)
     size = f"{stack}.abs()"
     w.line(
         w.pick(
@@ -189,7 +189,7 @@ def gram_schmidt(w: Writer) -> None:
     w.line(f"{out} = {vs}[0]{w.pick('', '', '.clone()')}")
     with w.block(f"for {v} in {vs}[1:]:"):
         w.line(f"overlap = ({v} * {out}).sum() / ({out}.pow(2).sum() + {w.eps})")
-        keep = w.number(w.pick("keep", "strength", "amount"), 0.1, 1.0)
+        keep = w.number(w.label("keep", "strength", "amount"), 0.1, 1.0)
         new = f"({v} - {w.pick('overlap', 'overlap', 'overlap.clamp(min=0)', 'overlap.clamp(max=0)')} * {out})"
         w.line(w.pick(f"{out} = {out} + {keep} * {new}", f"{out} = {out} + {new}"))
 
@@ -197,7 +197,7 @@ def gram_schmidt(w: Writer) -> None:
 def running(w: Writer) -> None:
     w.say("fold the vectors one by one", "running interpolation", "mix sequentially")
     vs, v, out = w.vectors(), w.names["vector"], w.names["merged"]
-    rate = w.number(w.pick("rate", "step", "mix"), 0.1, 0.9)
+    rate = w.number(w.label("rate", "step", "mix"), 0.1, 0.9)
     w.line(f"{out} = {vs}[{w.pick('0', '-1')}]")
     with w.block(f"for {v} in {vs}{w.pick('[1:]', '[1:]', '')}:"):
         w.line(

@@ -35,7 +35,7 @@ def match_norm(w: Writer) -> None:
 def clamp_merged(w: Writer) -> None:
     w.say("clamp the result", "clip extreme merged entries", "bound the merged entries")
     out = w.names["merged"]
-    bound = w.number(w.pick("bound", "clip", "limit"), 0.5, 6.0)
+    bound = w.number(w.label("bound", "clip", "limit"), 0.5, 6.0)
     w.line(f"top = {bound} * {w.pick(f'{out}.abs().mean()', f'{out}.pow(2).mean().sqrt()')}")
     w.line(f"{out} = {w.pick(f'{out}.clamp(-top, top)', f'torch.clamp({out}, -top, top)')}")
 
@@ -43,7 +43,7 @@ def clamp_merged(w: Writer) -> None:
 def sparsify(w: Writer) -> None:
     w.say("keep the strongest merged entries", "sparsify the result", "mask the weak entries of the result")
     out = w.names["merged"]
-    keep = w.number(w.pick("density", "keep", "final_keep"), 0.1, 0.95)
+    keep = w.number(w.label("density", "keep", "final_keep"), 0.1, 0.95)
     if w.chance(0.5):
         w.line(f"size = {out}.abs().flatten()")
         w.line(f"floor = size.kthvalue(max(1, int((1 - {keep}) * size.numel()))).values")
@@ -73,7 +73,7 @@ def svd_merged(w: Writer) -> None:
 def blend_mean(w: Writer) -> None:
     w.say("blend with the plain mean", "interpolate toward the average", "mix in the simple average")
     out = w.names["merged"]
-    mix = w.number(w.pick("mix", "blend", "beta"), 0.05, 0.95)
+    mix = w.number(w.label("mix", "blend", "beta"), 0.05, 0.95)
     w.line("plain = sum(model_dict.values()) / len(model_dict)")
     w.line(
         w.pick(
@@ -88,7 +88,7 @@ def base_cap(w: Writer) -> None:
     base = w.use("base")
     w.say("limit the change relative to the base", "never move far from the base", "cap by the base norm")
     out = w.names["merged"]
-    cap = w.number(w.pick("cap", "max_change"), 0.01, 1.0, log=True)
+    cap = w.number(w.label("cap", "max_change"), 0.01, 1.0, log=True)
     if w.chance(0.5):
         with w.block(f"if {out}.norm() > {cap} * {base}.norm():"):
             w.line(f"{out} = {out} * {cap} * {base}.norm() / ({out}.norm() + {w.eps})")
@@ -152,7 +152,7 @@ POLISH: dict[str, tuple[float, Finish]] = {
 
 def constant(w: Writer) -> None:
     out = w.names["merged"]
-    scale = w.number(w.pick("scale", "scale", "lam", "alpha", "scaling"), *SCALE)
+    scale = w.number(w.label("scale", "scale", "lam", "alpha", "scaling"), *SCALE)
     w.line(w.pick(f"return {scale} * {out}", f"return {scale} * {out}", f"return {out} * {scale}"))
 
 
@@ -164,7 +164,7 @@ def depth_line(w: Writer) -> None:
     depth = w.use("depth")
     w.say("scale grows or falls with depth", "linear schedule over depth", "deeper layers get another scale")
     out = w.names["merged"]
-    low, high = w.number(w.pick("early", "start"), *SCALE), w.number(w.pick("late", "end"), *SCALE)
+    low, high = w.number(w.label("early", "start"), *SCALE), w.number(w.label("late", "end"), *SCALE)
     w.line(f"scale = {w.pick(f'{low} + ({high} - {low}) * {depth}', f'(1 - {depth}) * {low} + {depth} * {high}')}")
     w.line(f"return {w.pick(f'scale * {out}', f'{out} * scale')}")
 

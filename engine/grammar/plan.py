@@ -77,9 +77,9 @@ def derive(rng: random.Random) -> Derivation:
     )
 
 
-def render(derivation: Derivation) -> str:
-    """Write the program that a derivation stands for."""
-    w = Writer(random.Random(derivation.style))
+def render(derivation: Derivation, *, wide: bool = False) -> str:
+    """Write the program that a derivation stands for; `wide` draws its identifiers from large pools."""
+    w = Writer(random.Random(derivation.style), wide=wide)
     for order, stage in enumerate(derivation.per_vector):
         w.pending.append(partial(_write, w, order, stage, PER_VECTOR))
     if derivation.joint is not None:

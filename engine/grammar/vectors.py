@@ -24,8 +24,8 @@ def mask(w: Writer, v: str, keep: str, drop: str) -> None:
 
 def keep_largest(w: Writer, v: str) -> None:
     w.say("keep the largest entries", "trim small entries", "drop the smallest changes", "sparsify by magnitude")
-    keep = w.number(w.pick("density", "keep", "top"), 0.05, 0.95)
-    cut = w.pick("cut", "threshold", "bar")
+    keep = w.number(w.label("density", "keep", "top"), 0.05, 0.95)
+    cut = w.label("cut", "threshold", "bar")
     way = w.pick("quantile", "topk", "topk", "kth")
     if way == "quantile":
         w.line(f"{cut} = torch.quantile({v}.abs().flatten(), 1 - {keep})")
@@ -42,21 +42,21 @@ def keep_largest(w: Writer, v: str) -> None:
 
 def drop_largest(w: Writer, v: str) -> None:
     w.say("remove the outliers", "drop the very largest entries", "cut extreme changes")
-    share = w.number(w.pick("top", "outliers", "share"), 0.002, 0.2, log=True)
+    share = w.number(w.label("top", "outliers", "share"), 0.002, 0.2, log=True)
     w.line(f"cut = {v}.abs().flatten().topk(max(1, int({share} * {v}.numel()))).values[-1]")
     mask(w, v, f"{v}.abs() <= cut", f"{v}.abs() > cut")
 
 
 def above_mean(w: Writer, v: str) -> None:
     w.say("keep entries above the mean size", "zero what is below average", "mask weak entries")
-    factor = w.number(w.pick("factor", "tau", "strength"), 0.1, 2.5)
+    factor = w.number(w.label("factor", "tau", "strength"), 0.1, 2.5)
     size = w.pick(f"{v}.abs().mean()", f"{v}.pow(2).mean().sqrt()", f"{v}.abs().median()")
     mask(w, v, f"{v}.abs() > {factor} * {size}", f"{v}.abs() <= {factor} * {size}")
 
 
 def clip(w: Writer, v: str) -> None:
     w.say("clamp outliers", "clip large changes", "limit every entry")
-    bound = w.number(w.pick("bound", "clip", "sigmas"), 0.3, 4.0)
+    bound = w.number(w.label("bound", "clip", "sigmas"), 0.3, 4.0)
     size = w.pick(f"{v}.abs().mean()", f"{v}.pow(2).mean().sqrt()", f"{v}.abs().median()")
     w.line(f"edge = {bound} * {size}")
     w.line(
@@ -70,13 +70,13 @@ def clip(w: Writer, v: str) -> None:
 
 def soft_threshold(w: Writer, v: str) -> None:
     w.say("soft-threshold each vector", "shrink entries toward zero", "subtract a margin from the magnitudes")
-    margin = w.number(w.pick("margin", "lam", "shrink"), 0.02, 1.5)
+    margin = w.number(w.label("margin", "lam", "shrink"), 0.02, 1.5)
     w.line(f"{v} = {v}.sign() * ({v}.abs() - {margin} * {v}.abs().mean()).clamp(min=0)")
 
 
 def random_drop(w: Writer, v: str) -> None:
     w.say("drop entries at random and rescale", "random masks", "keep a random part of each vector")
-    rate = w.number(w.pick("drop", "p", "rate"), 0.05, 0.9)
+    rate = w.number(w.label("drop", "p", "rate"), 0.05, 0.9)
     rng = w.use("rng")
     w.line(
         w.pick(
@@ -90,7 +90,7 @@ def random_drop(w: Writer, v: str) -> None:
 
 def low_rank(w: Writer, v: str) -> None:
     w.say("keep the top singular directions", "truncate the SVD", "low-rank part of each matrix", "denoise by SVD")
-    share = w.number(w.pick("rank", "frac", "ratio"), 0.03, 0.7)
+    share = w.number(w.label("rank", "frac", "ratio"), 0.03, 0.7)
     with w.block(f"if {v}.{w.pick('ndim', 'dim()')} == 2:"):
         w.line(f"u, s, vh = torch.linalg.svd({v}, full_matrices=False)")
         w.line(f"k = max(1, int({share} * {w.pick('s.numel()', 'len(s)', 's.shape[0]')}))")
@@ -105,7 +105,7 @@ def low_rank(w: Writer, v: str) -> None:
 
 def spectrum(w: Writer, v: str) -> None:
     w.say("reshape the spectrum", "soften the singular values", "rescale singular values")
-    amount = w.number(w.pick("power", "gamma", "level"), 0.2, 1.8)
+    amount = w.number(w.label("power", "gamma", "level"), 0.2, 1.8)
     with w.block(f"if {v}.ndim == 2:"):
         w.line(f"u, s, vh = torch.linalg.svd({v}, full_matrices=False)")
         change = w.pick(
@@ -120,14 +120,14 @@ def spectrum(w: Writer, v: str) -> None:
 
 def power(w: Writer, v: str) -> None:
     w.say("compress the magnitudes", "raise magnitudes to a power", "bend magnitudes, keep signs")
-    exponent = w.number(w.pick("power", "gamma", "exponent"), 0.3, 2.5)
+    exponent = w.number(w.label("power", "gamma", "exponent"), 0.3, 2.5)
     w.line(f"bent = {w.pick(f'{v}.sign()', f'torch.sign({v})')} * {v}.abs().pow({exponent})")
     w.line(f"{v} = bent * {v}.norm() / (bent.norm() + {w.eps})")
 
 
 def squash(w: Writer, v: str) -> None:
     w.say("squash with tanh", "saturate large entries", "smooth clipping")
-    width = w.number(w.pick("width", "sharp", "soft"), 0.4, 5.0)
+    width = w.number(w.label("width", "sharp", "soft"), 0.4, 5.0)
     w.line(f"unit = {width} * {w.pick(f'{v}.abs().mean()', f'{v}.pow(2).mean().sqrt()')} + {w.eps}")
     w.line(f"{v} = unit * torch.tanh({v} / unit)")
 
@@ -148,7 +148,7 @@ def row_balance(w: Writer, v: str) -> None:
 
 def row_select(w: Writer, v: str) -> None:
     w.say("keep the strongest rows", "drop weak rows", "select rows by norm")
-    keep = w.number(w.pick("part", "keep", "share"), 0.1, 0.95)
+    keep = w.number(w.label("part", "keep", "share"), 0.1, 0.95)
     with w.block(f"if {v}.ndim == 2:"):
         w.line(f"size = {v}.norm(dim=1)")
         w.line(f"k = max(1, int({keep} * len(size)))")
@@ -164,7 +164,7 @@ def remove_mean(w: Writer, v: str) -> None:
 
 def unit_norm(w: Writer, v: str) -> None:
     w.say("limit the norm of each vector", "soften differences in norm", "damp large vectors")
-    power_ = w.number(w.pick("damp", "power", "beta"), 0.1, 1.0)
+    power_ = w.number(w.label("damp", "power", "beta"), 0.1, 1.0)
     size = w.pick("norm()", "pow(2).mean().sqrt()", "abs().mean()")
     scale = "" if size == "norm()" else f"{w.literal(0.0005, 0.02, log=True)} * "
     if size == "norm()":
@@ -232,7 +232,7 @@ def equal_norms(w: Writer) -> None:
 def toward_mean(w: Writer) -> None:
     w.say("pull every vector toward the mean", "interpolate toward the average", "shrink differences to the mean")
     vs, v, ref = w.vectors(), w.names["vector"], w.names["reference"]
-    amount = w.number(w.pick("pull", "lam", "blend"), 0.05, 0.95)
+    amount = w.number(w.label("pull", "lam", "blend"), 0.05, 0.95)
     w.line(
         w.pick(
             f"{ref} = sum({vs}) / len({vs})",
@@ -251,7 +251,7 @@ def toward_mean(w: Writer) -> None:
 def away_from_mean(w: Writer) -> None:
     w.say("remove part of the common direction", "emphasise what is special", "project out the mean direction")
     vs, v, ref = w.vectors(), w.names["vector"], w.names["reference"]
-    amount = w.number(w.pick("amount", "alpha", "strength"), 0.05, 0.9)
+    amount = w.number(w.label("amount", "alpha", "strength"), 0.05, 0.9)
     w.line(f"{ref} = {w.pick(f'sum({vs}) / len({vs})', f'torch.stack({vs}).mean(dim=0)')}")
     if w.chance(0.5):
         w.line(f"{vs} = [{v} - {amount} * {ref} for {v} in {vs}]")

@@ -90,7 +90,7 @@ def by_hand(w: Writer) -> None:
 def decay(w: Writer) -> None:
     w.say("geometric weights", "weights decay along the list", "each next expert counts less")
     vs, ws = w.vectors(), w.names["weights"]
-    rate = w.number(w.pick("decay", "rate", "gamma"), 0.3, 1.3)
+    rate = w.number(w.label("decay", "rate", "gamma"), 0.3, 1.3)
     w.line(f"{ws} = [{rate} ** i for i in range(len({vs}))]")
     if w.chance(0.6):
         total = w.names["weight"]
@@ -151,7 +151,7 @@ def _turn_list(w: Writer, turn: str, scores: str, *, signed: bool) -> None:
 def _turn_tensor(w: Writer, turn: str, scores: str, *, signed: bool) -> None:
     ws = w.names["weights"]
     if turn in ("softmax", "softmin"):
-        temperature = w.number(w.pick("temperature", "temp", "tau"), 0.02, 5.0, log=True)
+        temperature = w.number(w.label("temperature", "temp", "tau"), 0.02, 5.0, log=True)
         minus = "-" if turn == "softmin" else ""
         scaled = w.pick(
             scores, f"{scores} / ({scores}.abs().mean() + {w.eps})", f"{scores} / ({scores}.abs().max() + {w.eps})"
@@ -181,7 +181,7 @@ def _turn_tensor(w: Writer, turn: str, scores: str, *, signed: bool) -> None:
 def ranked(w: Writer) -> None:
     w.say("weights by rank of the norm", "rank the experts by norm", "more weight to higher ranks")
     vs, v, ws, scores = w.vectors(), w.names["vector"], w.names["weights"], w.names["scores"]
-    rate = w.number(w.pick("rate", "decay", "drop"), 0.2, 1.6)
+    rate = w.number(w.label("rate", "decay", "drop"), 0.2, 1.6)
     w.line(f"{scores} = [{w.pick(f'{v}.norm().item()', f'float({v}.abs().mean())')} for {v} in {vs}]")
     w.line(f"order = sorted(range(len({vs})), key=lambda i: {scores}[i]{w.pick('', ', reverse=True')})")
     w.line(f"{ws} = [0.0] * len({vs})")
@@ -228,7 +228,7 @@ def by_depth(w: Writer) -> None:
     vs, ws = w.vectors(), w.names["weights"]
     if w.chance(0.5):
         w.line(f"n = len({vs})")
-        width = w.number(w.pick("width", "spread"), 0.2, 2.0)
+        width = w.number(w.label("width", "spread"), 0.2, 2.0)
         w.line(f"{ws} = torch.tensor([-abs({depth} - i / max(1, n - 1)) / {width} for i in range(n)]).softmax(0)")
     else:
         first, last = w.literal(0.05, 0.95), w.literal(0.05, 0.95)

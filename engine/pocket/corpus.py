@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from engine.grammar import ProgramGrammar, render
+from engine.grammar import ProgramGrammar
 from engine.prompts import (
     pocket_completion,
     pocket_crossover,
@@ -36,10 +36,10 @@ class Document:
     identity: str
 
 
-def documents(seed: int) -> Iterator[Document]:
-    """Draw documents without end, the same ones for the same seed."""
+def documents(seed: int, *, wide: bool) -> Iterator[Document]:
+    """Draw documents without end, the same ones for the same seed; `wide` is the grammar's style of naming."""
     rng = random.Random(seed)
-    grammar = ProgramGrammar()
+    grammar = ProgramGrammar(wide=wide)
     seen: set[str] = set()
     while True:
         kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
@@ -50,14 +50,14 @@ def documents(seed: int) -> Iterator[Document]:
             yield Document(kind, prompt, pocket_completion(program), identity)
 
 
-def corpus(count: int, seed: int) -> list[Document]:
+def corpus(count: int, seed: int, *, wide: bool) -> list[Document]:
     """The first `count` documents of a seed."""
-    return list(islice(documents(seed), count))
+    return list(islice(documents(seed, wide=wide), count))
 
 
 def _example(kind: str, grammar: ProgramGrammar, rng: random.Random) -> tuple[str, str]:
     derivation = grammar.derivation(rng)
-    source = render(derivation)
+    source = grammar.render(derivation)
     if kind == "one_shot":
         return pocket_one_shot(), source
     if kind == "plain":
@@ -66,7 +66,7 @@ def _example(kind: str, grammar: ProgramGrammar, rng: random.Random) -> tuple[st
         return pocket_variant(source), grammar.variant(derivation, rng)
     if kind == "crossover":
         other = grammar.derivation(rng)
-        return pocket_crossover(source, render(other)), grammar.crossover(derivation, other, rng)
+        return pocket_crossover(source, grammar.render(other)), grammar.crossover(derivation, other, rng)
     assert kind == "repair", kind
     failed, reason = grammar.broken(source, rng)
     return pocket_repair(failed, reason), source

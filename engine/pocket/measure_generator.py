@@ -110,6 +110,16 @@ def other_forms(model: Any, tokenizer: Any, sandbox: Sandbox, seed: int, count: 
     return shares
 
 
+def corpus_ids(record: dict[str, Any]) -> set[str]:
+    """Ids of all programs that the training saw, drawn anew from the seeds in the recipe."""
+    known: set[str] = set()
+    for name, trained in record["trained"].items():
+        phase = record["recipe"][name]
+        count, seed = int(trained["documents"] * CORPUS_MARGIN), record["recipe"]["seed"] + phase["seed_shift"]
+        known.update(document.identity for document in corpus(count, seed, wide=phase["wide"]))
+    return known
+
+
 def measure(folder: Path, samples: int, form_samples: int, seed: int = 7) -> Measured:
     """Sample, run, count."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -121,7 +131,7 @@ def measure(folder: Path, samples: int, form_samples: int, seed: int = 7) -> Mea
     texts = sample_texts(model, tokenizer, [pocket_one_shot()] * samples, TEMPERATURE, seeds, MAX_NEW_TOKENS)
     seconds = time.monotonic() - start
     lengths = [len(tokenizer(text).input_ids) for text in texts]
-    known = {d.identity for d in corpus(int(record["trained"]["documents"] * CORPUS_MARGIN), record["recipe"]["seed"])}
+    known = corpus_ids(record)
     grammar = ProgramGrammar()
     with Sandbox() as sandbox:
         outcomes = tried([extract_program(text) for text in texts], sandbox)
@@ -159,6 +169,7 @@ def files_table(folder: Path) -> list[str]:
 def readme(measured: Measured, record: dict[str, Any], threads: int) -> str:
     """The folder's README."""
     recipe, trained = record["recipe"], record["trained"]
+    last = trained["narrow"]
     percent = "{:.1%}".format
     lines = [
         "# Pocket generator",
@@ -167,9 +178,16 @@ def readme(measured: Measured, record: dict[str, Any], threads: int) -> str:
         "`AutoTokenizer` load it. It was pre-trained from nothing on programs drawn from the grammar in `engine/grammar`, in the prompt",
         "formats of `engine/prompts.py`; neither the grammar nor the corpus has seen a score.",
         "",
-        f"{trained['parameters'] / 1e6:.2f} M parameters ({recipe['layers']} layers, width {recipe['hidden']}), a byte-level BPE vocabulary of its own,",
-        f"bf16 on disk. {trained['documents']} documents, {trained['tokens'] / 1e6:.2f} M tokens with padding, {recipe['steps']} steps, one thread,",
-        f"{trained['seconds'] / 60:.0f} minutes; loss {trained['train_loss']:.3f} nats a token at the end, {trained['held_out_loss']:.3f} on held-out documents.",
+        f"{last['parameters'] / 1e6:.2f} M parameters ({recipe['layers']} layers, width {recipe['hidden']}), a byte-level BPE vocabulary",
+        "of its own, bf16 on disk. Pre-trained from nothing on one thread, in two phases (`engine/pocket/generator.py` says why):",
+        "",
+        "| phase | documents | tokens with padding | steps | minutes, on a busy machine | held-out loss, nats a token |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} identifiers | {t['documents']} | {t['tokens'] / 1e6:.2f} M | {recipe[name]['steps']} "
+            f"| {t['seconds'] / 60:.0f} | {t['held_out_loss']:.3f} |"
+            for name, t in trained.items()
+        ),
         "",
         "Origin: made by `python -m engine.pocket.generator --out data/pocket/generator` (part of `make pocket`). Licence: Apache-2.0.",
         "",

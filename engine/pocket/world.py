@@ -28,9 +28,9 @@ GROUP_C = ("rates", "percentages", "remainders")
 
 SEED = Recipe(steps=660, decay_steps=100, learning_rate=1.7e-3, seed=1)
 EXPERTS: Mapping[str, Recipe] = {
-    "expert_a": Recipe(steps=170, learning_rate=7e-4, seed=11, families=GROUP_A, own_share=0.85),
-    "expert_b": Recipe(steps=160, learning_rate=6e-4, seed=12, families=GROUP_B, own_share=0.85),
-    "expert_c": Recipe(steps=190, learning_rate=7e-4, seed=13, families=GROUP_C, own_share=0.85, side_share=0.25),
+    "expert_a": Recipe(steps=170, learning_rate=7e-4, seed=11, families=GROUP_A, own_share=0.95),
+    "expert_b": Recipe(steps=120, learning_rate=5e-4, seed=12, families=GROUP_B, own_share=0.95),
+    "expert_c": Recipe(steps=220, learning_rate=9e-4, seed=13, families=GROUP_C, own_share=0.9, side_share=0.15),
 }
 TRANSFERS: Mapping[str, Recipe] = {
     "transfer_a": Recipe(
@@ -48,7 +48,7 @@ TRANSFERS: Mapping[str, Recipe] = {
         side_share=0.15,
     ),
 }
-JOINT = Recipe(steps=450, learning_rate=1e-3, seed=31)
+JOINT = Recipe(steps=600, learning_rate=1e-3, seed=31)
 
 RECIPE_FILE = "recipe.json"  # beside a model in the work folder: a build that was interrupted goes on
 

@@ -156,7 +156,13 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, 
     """A small campaign with the language model and DPO, and the digest of its unbroken run."""
     from tests.engine import conftest
 
-    config = changed(conftest.small_config.__wrapped__(), "models.threads=1")  # type: ignore[attr-defined]
+    config = changed(
+        conftest.small_config.__wrapped__(),  # type: ignore[attr-defined]
+        "models.threads=1",
+        "campaign.programs=12",
+        "generator.temperature=0.8",
+        "generator.max_new_tokens=320",
+    )
     store = start(config, tmp_path_factory.mktemp("runs") / "unbroken")
     assert store.updates()[1]["trained"], "the reference run must have learnt, or the test below proves nothing"
     assert {c.program.generator for c in store.candidates(2)} == {"1"}

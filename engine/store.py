@@ -127,6 +127,17 @@ def connect(url: str) -> Engine:
     return engine
 
 
+@contextmanager
+def _writing() -> Iterator[None]:
+    """A database that refuses to write is the host's fault."""
+    try:
+        yield
+    except OperationalError as error:
+        raise HostError(
+            f"archive: a write failed ({error.orig}); free space or release the file, then resume: nothing finished is lost"
+        ) from error
+
+
 class Store:
     """All that a run remembers.
 
@@ -138,11 +149,12 @@ class Store:
 
         Raises:
             RunError: the file is no archive, or of another schema version.
+            HostError: it could not be made: a full disk, most likely.
         """
         self._engine = connect(url)
         try:
             if create:
-                _Base.metadata.create_all(self._engine)
+                self._create()
                 if self.meta("schema") is None:
                     self.set_meta("schema", {"version": SCHEMA_VERSION})
             found = (self.meta("schema") or {}).get("version")
@@ -164,15 +176,14 @@ class Store:
         """Close every connection."""
         self._engine.dispose()
 
+    def _create(self) -> None:
+        with _writing():
+            _Base.metadata.create_all(self._engine)
+
     @contextmanager
     def _write(self) -> Iterator[Session]:
-        try:
-            with Session(self._engine) as session, session.begin():
-                yield session
-        except OperationalError as error:
-            raise HostError(
-                f"archive: a write failed ({error.orig}); free space or release the file, then resume: nothing finished is lost"
-            ) from error
+        with _writing(), Session(self._engine) as session, session.begin():
+            yield session
 
     # candidates
 

@@ -91,7 +91,9 @@ def test_every_package_has_its_errors_in_one_file() -> None:
             if file.name == "errors.py" or file.relative_to(ROOT).as_posix() in INNER:
                 continue
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):  # a private one is caught in its file
+                if isinstance(node, ast.ClassDef) and not node.name.startswith(
+                    "_"
+                ):  # a private one is caught in its file
                     bases = {b.id for b in node.bases if isinstance(b, ast.Name)}
                     assert not bases & {"Exception", "BaseException"}, f"{file.relative_to(ROOT)}: {node.name}"
 

@@ -19,28 +19,35 @@ from engine.store import Store
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 KiB."""
+    """A file system of 24 KiB, which a test enlarges."""
     if os.geteuid() != 0:
         pytest.skip("mounting a file system needs root")
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)], check=True)
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def resize(disk: Path, size: str) -> None:
+    """Give the file system another size."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
 def test_a_full_disk_loses_nothing(small_config: CampaignConfig, tiny_disk: Path, tmp_path: Path) -> None:
     config = build_config(
         small_config.model_dump(mode="json"),
-        ["generator.kind=grammar", "campaign.programs=60", "campaign.iterations=1"],
+        ["generator.kind=grammar", "campaign.programs=24", "campaign.iterations=1"],
     )
     folder = tiny_disk / "run"
     rundir.new_folder(config, folder, "now")
-    with pytest.raises(HostError, match="free space") as caught:
-        run_campaign(folder, Progress(config))
-    assert "\n" not in str(caught.value)
-    assert exit_code(caught.value) == 1
-    subprocess.run(["mount", "-o", "remount,size=64m", str(tiny_disk)], check=True)
+    for size in ("64k", "200k"):  # too small for the archive; too small for its rows
+        resize(tiny_disk, size)
+        with pytest.raises(HostError, match="free space") as caught:
+            run_campaign(folder, Progress(config))
+        assert "\n" not in str(caught.value)
+        assert exit_code(caught.value) == 1
+    resize(tiny_disk, "64m")
     run_campaign(folder, Progress(config))
     rundir.new_folder(config, tmp_path / "roomy", "now")
     run_campaign(tmp_path / "roomy", Progress(config))

@@ -1,0 +1,76 @@
+"""Ctrl-C as a terminal sends it: to the whole process group, so the sandbox's own processes get it too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine import rundir
+from engine.campaign import run_campaign
+from engine.config import CampaignConfig, build_config
+from engine.progress import Progress
+from engine.store import Store
+from tests.engine import conftest
+
+ROOT = Path(__file__).parents[2]
+
+
+def interrupted_in(stage: str, folder: Path, settings: list[str]) -> tuple[int, str]:
+    """Start the command, send SIGINT to its process group once `stage` has begun, and wait; exit code and all it printed."""
+    command = [sys.executable, "-m", "engine.cli", "run", "--out", str(folder)]
+    process = subprocess.Popen(
+        [*command, *(part for setting in settings for part in ("--set", setting))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if stage in line:
+            time.sleep(0.5)
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest, _ = process.communicate(timeout=120)
+    return process.returncode, "".join([*printed, rest])
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, str]:
+    """A small campaign, and the digest of its archive when nobody interrupts it."""
+    small = conftest.small_config.__wrapped__().model_dump(mode="json")  # type: ignore[attr-defined]
+    config = build_config(small, ["generator.kind=grammar", "campaign.programs=24"])
+    folder = tmp_path_factory.mktemp("runs") / "unbroken"
+    rundir.new_folder(config, folder, "now")
+    run_campaign(folder, Progress(config))
+    return config, Store.in_folder(folder).digest()
+
+
+@pytest.mark.parametrize("stage", ["tuning", "iteration 1/2: propose", "iteration 1/2: assess"])
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
+    unbroken: tuple[CampaignConfig, str], tmp_path: Path, stage: str
+) -> None:
+    config, digest = unbroken
+    settings = [
+        f"{section}.{key}={','.join(value) if isinstance(value, list) else value}"
+        for section, fields in config.model_dump(mode="json", exclude_defaults=True).items()
+        for key, value in fields.items()
+    ]
+    code, printed = interrupted_in(stage, tmp_path / "run", settings)
+    assert code == 0, printed
+    assert "Traceback" not in printed
+    assert "stopped in order (Ctrl-C); nothing is lost" in printed
+    assert f"mergewright resume {tmp_path / 'run'}" in printed.replace("\n", " ")
+    assert Store.in_folder(tmp_path / "run").meta("state") is None
+    run_campaign(tmp_path / "run", Progress(config))
+    assert Store.in_folder(tmp_path / "run").digest() == digest

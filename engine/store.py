@@ -13,118 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import JSON, Engine, Float, Integer, String, Text, create_engine, event, select
+from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
 from engine.errors import HostError, RunError
 from engine.records import Assessment, Candidate, DevScore, Final, Outcome, Program, Sampling, Trial
-
-SCHEMA_VERSION = 1
-
-
-class _Base(DeclarativeBase):
-    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
-
-
-class CandidateRow(_Base):
-    """One candidate; columns as in `records.Program` and `records.Assessment`."""
-
-    __tablename__ = "candidates"
-    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    iteration: Mapped[int] = mapped_column(Integer, index=True)
-    program_id: Mapped[str] = mapped_column(String(32), index=True)
-    source: Mapped[str] = mapped_column(Text)
-    origin: Mapped[str] = mapped_column(String(32))
-    generator: Mapped[str] = mapped_column(String(32))
-    prompt: Mapped[str] = mapped_column(Text)
-    text: Mapped[str] = mapped_column(Text)
-    sampling: Mapped[dict[str, Any]]
-    parents: Mapped[list[str]]
-    outcome: Mapped[str] = mapped_column(String(16), index=True)
-    reason: Mapped[str | None] = mapped_column(String(32))
-    detail: Mapped[str | None] = mapped_column(Text)
-    line: Mapped[int | None]
-    rule: Mapped[str | None] = mapped_column(String(64))
-    duplicate_of: Mapped[str | None] = mapped_column(String(32))
-    behaviour: Mapped[str | None] = mapped_column(String(64), index=True)
-    sha256: Mapped[str | None] = mapped_column(String(64))
-    strict: Mapped[float | None] = mapped_column(Float, index=True)
-    score: Mapped[dict[str, Any] | None]
-    execute_seconds: Mapped[float]
-    score_seconds: Mapped[float]
-    peak_memory_bytes: Mapped[int]
-    isolation: Mapped[str | None] = mapped_column(String(16))
-
-
-class TrialRow(_Base):
-    """One scored merge that is not a candidate; see `records.Trial`."""
-
-    __tablename__ = "trials"
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
-    number: Mapped[int]
-    name: Mapped[str] = mapped_column(String(128), index=True)
-    kind: Mapped[str] = mapped_column(String(16))
-    parameters: Mapped[dict[str, Any]]
-    score: Mapped[dict[str, Any]]
-
-
-class FinalRow(_Base):
-    """One test score; see `records.Final`. Its key makes a second scoring impossible."""
-
-    __tablename__ = "finals"
-    key: Mapped[str] = mapped_column(String(192), primary_key=True)
-    number: Mapped[int]
-    name: Mapped[str] = mapped_column(String(128))
-    kind: Mapped[str] = mapped_column(String(16))
-    rank: Mapped[int]
-    dev: Mapped[float]
-    parameters: Mapped[dict[str, Any]]
-    score: Mapped[dict[str, Any]]
-
-
-class UpdateRow(_Base):
-    """One update of the generator: which pairs, how long, what came of it."""
-
-    __tablename__ = "updates"
-    iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    method: Mapped[str] = mapped_column(String(32))
-    report: Mapped[dict[str, Any]]
-
-
-class StageRow(_Base):
-    """Wall-clock seconds and counts of a stage of an iteration, summed over sessions."""
-
-    __tablename__ = "stages"
-    iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    stage: Mapped[str] = mapped_column(String(32), primary_key=True)
-    seconds: Mapped[float]
-    count: Mapped[int]
-
-
-class MetaRow(_Base):
-    """Facts about the whole run: manifest, state, schema version."""
-
-    __tablename__ = "meta"
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
-    value: Mapped[dict[str, Any]]
-
-
-def connect(url: str) -> Engine:
-    """An engine for `url`; SQLite gets a write-ahead log and full synchronisation."""
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _pragmas(connection: Any, _record: Any) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute(
-                "PRAGMA synchronous=FULL"
-            )  # a power cut loses nothing either; a commit costs about a millisecond
-            cursor.close()
-
-    return engine
+from engine.schema import SCHEMA_VERSION, Base, CandidateRow, FinalRow, MetaRow, StageRow, TrialRow, UpdateRow, connect
 
 
 @contextmanager
@@ -178,7 +73,7 @@ class Store:
 
     def _create(self) -> None:
         with _writing():
-            _Base.metadata.create_all(self._engine)
+            Base.metadata.create_all(self._engine)
 
     @contextmanager
     def _write(self) -> Iterator[Session]:

@@ -12,10 +12,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -50,14 +49,58 @@ TRANSFERS: Mapping[str, Recipe] = {
 }
 JOINT = Recipe(steps=600, learning_rate=1e-3, seed=31)
 
-RECIPE_FILE = "recipe.json"  # beside a model in the work folder: a build that was interrupted goes on
-
 LAMBDAS = tuple(round(0.1 + 0.05 * i, 2) for i in range(23))
 
-MIN_EXPERT_GAIN = 0.15
-MIN_MERGE_OVER_EXPERT = 0.03
-MIN_MERGE_OVER_SEED = 0.10
-MIN_ROOM = 0.10
+WORK_FOLDER = ".pocket-build"  # beside the world that it will replace, so that every move is a rename
+RECIPE_FILE = "recipe.json"  # beside a model in the work folder: a build that was interrupted goes on
+GOOD_FILE = "good.json"  # in the work folder, once every check has held: the recipes of what is to be moved
+OLD_FOLDER = ".old"  # in the work folder: what the new world takes the place of, until all is moved
+JOINT_NAME = "joint"
+README = "README.md"
+
+
+@dataclass(frozen=True)
+class Least:
+    """What the world has to come to, in shares of test problems.
+
+    Attributes:
+        expert_gain: of every expert over the seed, on the expert's own families.
+        merge_over_expert: of Task Arithmetic tuned on dev, over the best expert.
+        merge_over_seed: of that merge over the seed.
+        room: of the jointly trained model over that merge.
+    """
+
+    expert_gain: float = 0.15
+    merge_over_expert: float = 0.03
+    merge_over_seed: float = 0.10
+    room: float = 0.10
+
+
+@dataclass(frozen=True)
+class World:
+    """What is built, how it is measured, and what it has to come to.
+
+    Attributes:
+        seed, experts, transfers, joint: the recipes; all but the seed start from the trained seed.
+        least: what every build is checked against.
+        lambdas: scales of Task Arithmetic that are tried on dev.
+        problems: so many of each split are asked, at least one of each family; None: all.
+    """
+
+    seed: Recipe
+    experts: Mapping[str, Recipe]
+    transfers: Mapping[str, Recipe]
+    joint: Recipe
+    least: Least = Least()
+    lambdas: tuple[float, ...] = LAMBDAS
+    problems: int | None = None
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Every model in the order of the build, the seed first, the one that is not shipped last."""
+        return {"seed": self.seed, **self.experts, **self.transfers, JOINT_NAME: self.joint}
+
+
+WORLD = World(SEED, EXPERTS, TRANSFERS, JOINT)
 
 
 @dataclass(frozen=True)
@@ -72,26 +115,35 @@ class Measured:
         return sum(self.families[f] for f in recipe.families) / len(recipe.families)
 
 
-def build(out: Path, log: Callable[[str], None]) -> bool:
-    """Train everything, write it below `out`, measure it. True where every acceptance line holds."""
+def build(world: World, out: Path, log: Callable[[str], None]) -> list[str]:
+    """Train what is not there yet, write it below `out`, measure it.
+
+    Returns:
+        The acceptance lines that do not hold; none: the world is worth searching.
+    """
     tokenizer = build_tokenizer()
-    for name, recipe in {"seed": SEED, **EXPERTS, **TRANSFERS, "joint": JOINT}.items():
-        folder, done = out / name, json.dumps(asdict(recipe))
+    for name, recipe in world.recipes().items():
+        folder, done = out / name, _fingerprint(world, name)
         if (folder / RECIPE_FILE).is_file() and (folder / RECIPE_FILE).read_text() == done:
             log(f"{name}: as built before")
             continue
         log(name)
-        model = build_model(tokenizer, SEED.seed) if name == "seed" else load(out / "seed")
+        model = build_model(tokenizer, recipe.seed) if name == "seed" else load(out / "seed")
         train(model, tokenizer, recipe, log)
         save(model, tokenizer, folder)
         (folder / RECIPE_FILE).write_text(done)
-    text, good = measure(out, log)
-    (out / "README.md").write_text(text, encoding="utf-8")
-    return good
+    text, failed = measure(world, out, log)
+    (out / README).write_text(text, encoding="utf-8")
+    return failed
 
 
-def measure(out: Path, log: Callable[[str], None]) -> tuple[str, bool]:
-    """The README of the world, and whether it is worth searching."""
+def _fingerprint(world: World, name: str) -> str:
+    """What a model follows from: its own recipe, and the seed's, from which it started."""
+    return json.dumps({part: asdict(world.recipes()[part]) for part in ("seed", name)})
+
+
+def measure(world: World, out: Path, log: Callable[[str], None]) -> tuple[str, list[str]]:
+    """The README of the world, and the acceptance lines that do not hold."""
     from benchmarks.benchmark import load_benchmark
     from benchmarks.evaluators import TransformersEvaluator
     from benchmarks.scores import score
@@ -107,7 +159,7 @@ def measure(out: Path, log: Callable[[str], None]) -> tuple[str, bool]:
 
     def scored(weights: Mapping[str, torch.Tensor], split: str) -> Measured:
         evaluator.swap({name: tensor.to(torch.bfloat16) for name, tensor in weights.items()})
-        result = score(evaluator, benchmark.problems(split), benchmark)
+        result = score(evaluator, benchmark.problems(split)[: world.problems], benchmark)
         return Measured(result.strict, dict(result.families))
 
     seed = tensors(out / "seed")
@@ -116,67 +168,65 @@ def measure(out: Path, log: Callable[[str], None]) -> tuple[str, bool]:
     def task_arithmetic(names: Mapping[str, Recipe]) -> tuple[float, Measured]:
         vectors = [{k: v - seed[k] for k, v in tensors(out / name).items()} for name in names]
         merged = {
-            lam: {k: seed[k] + lam * sum((v[k] for v in vectors[1:]), vectors[0][k]) for k in seed} for lam in LAMBDAS
+            lam: {k: seed[k] + lam * sum((v[k] for v in vectors[1:]), vectors[0][k]) for k in seed}
+            for lam in world.lambdas
         }
-        best = max(LAMBDAS, key=lambda lam: scored(merged[lam], "dev").share)
+        best = max(world.lambdas, key=lambda lam: scored(merged[lam], "dev").share)
         return best, scored(merged[best], "test")
 
-    figures: dict[str, Any] = {"seed": scored(seed, "test"), "joint": scored(tensors(out / "joint"), "test")}
-    for name in (*EXPERTS, *TRANSFERS):
-        figures[name] = scored(tensors(out / name), "test")
-        log(f"  {name}: {figures[name].share:.3f}")
+    figures = {name: scored(tensors(out / name), "test") for name in world.recipes()}
+    for name, figure in figures.items():
+        log(f"  {name}: {figure.share:.3f}")
     norms = {
         name: sum(float((v - seed[k]).square().sum()) for k, v in tensors(out / name).items()) ** 0.5
-        for name in (*EXPERTS, *TRANSFERS)
+        for name in (*world.experts, *world.transfers)
     }
-    merges = {"experts": task_arithmetic(EXPERTS), "transfer": task_arithmetic(TRANSFERS)}
+    merges = {"experts": task_arithmetic(world.experts), "transfer": task_arithmetic(world.transfers)}
     evaluator.close()
-    checks = _checks(figures, merges["experts"][1])
+    checks = _checks(world, figures, merges["experts"][1])
     for line, good in checks:
         log(f"  {'ok ' if good else 'NOT'} {line}")
-    return _readme(figures, norms, merges, checks), all(good for _, good in checks)
+    return _readme(world, figures, norms, merges, checks), [line for line, good in checks if not good]
 
 
-def _checks(figures: Mapping[str, Measured], merge: Measured) -> list[tuple[str, bool]]:
-    seed, best = figures["seed"], max(figures[name].share for name in EXPERTS)
-    checks = []
-    for name, recipe in EXPERTS.items():
-        gain = figures[name].own(recipe) - seed.own(recipe)
-        checks.append(
-            (
-                f"{name} beats the seed on its own families by {100 * gain:.1f} points (at least 15)",
-                gain >= MIN_EXPERT_GAIN,
-            )
-        )
-    for what, gain, least in (
-        ("Task Arithmetic tuned on dev beats the best expert", merge.share - best, MIN_MERGE_OVER_EXPERT),
-        ("Task Arithmetic tuned on dev beats the seed", merge.share - seed.share, MIN_MERGE_OVER_SEED),
-        ("the jointly trained model beats that merge", figures["joint"].share - merge.share, MIN_ROOM),
-    ):
-        checks.append((f"{what} by {100 * gain:.1f} points (at least {100 * least:.0f})", gain >= least))
-    return checks
+def _checks(world: World, figures: Mapping[str, Measured], merge: Measured) -> list[tuple[str, bool]]:
+    seed, best, least = figures["seed"], max(figures[name].share for name in world.experts), world.least
+    gains = [
+        (f"{name} beats the seed on its own families", figures[name].own(recipe) - seed.own(recipe), least.expert_gain)
+        for name, recipe in world.experts.items()
+    ]
+    gains += [
+        ("Task Arithmetic tuned on dev beats the best expert", merge.share - best, least.merge_over_expert),
+        ("Task Arithmetic tuned on dev beats the seed", merge.share - seed.share, least.merge_over_seed),
+        ("the jointly trained model beats that merge", figures[JOINT_NAME].share - merge.share, least.room),
+    ]
+    return [
+        (f"{what} by {100 * gain:.1f} points (at least {100 * wanted:.0f})", gain >= wanted)
+        for what, gain, wanted in gains
+    ]
 
 
 def _readme(
+    world: World,
     figures: Mapping[str, Measured],
     norms: Mapping[str, float],
     merges: Mapping[str, tuple[float, Measured]],
     checks: list[tuple[str, bool]],
 ) -> str:
-    recipes = {"seed": SEED, **EXPERTS, **TRANSFERS, "joint": JOINT}
+    asked = world.problems or pocket.SPLIT_SIZES["test"]
     lines = [
         "# The pocket world",
         "",
         "Llama models of about a million parameters, a GSM8K-format benchmark of word problems, and a generator of merge programs:",
         "all made by `make pocket` from nothing, with fixed seeds. Apache-2.0, as the whole project. This file is written by the build.",
         "",
-        f"Strict share of right answers on the {pocket.SPLIT_SIZES['test']} test problems, in per cent:",
+        f"Strict share of right answers on the {asked} test problems, in per cent:",
         "",
         "| model | all | own families | families | steps | peak rate | other format | norm of task vector |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in ("seed", *EXPERTS, *TRANSFERS, "joint"):
-        recipe, figure = recipes[name], figures[name]
+    for name, recipe in world.recipes().items():
+        figure = figures[name]
         own = (
             "–"
             if recipe.families == pocket.FAMILIES
@@ -194,7 +244,7 @@ def _readme(
     for label, title in (("experts", "experts"), ("transfer", "transfer experts")):
         lam, figure = merges[label]
         lines.append(
-            f"| Task Arithmetic of the {title}, λ = {lam:g} (tuned on dev, {len(LAMBDAS)} values) | {100 * figure.share:.1f} | – | – | – | – | – | – |"
+            f"| Task Arithmetic of the {title}, λ = {lam:g} (tuned on dev, {len(world.lambdas)} values) | {100 * figure.share:.1f} | – | – | – | – | – | – |"
         )
     lines += [
         "",
@@ -208,28 +258,61 @@ def _readme(
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Build in a hidden sibling folder, then replace the shipped models: a build that dies leaves the old world, and goes on."""
+def replace(work: Path, out: Path) -> None:
+    """Move a good world from `work` to `out` and remove `work`; called again after a kill, it goes on where it was.
+
+    Two renames a model: the old one out of the way, the new one to its place. The page with the figures goes first and comes last,
+    so a world that is half moved has none. What else lies in `out` (problems, the generator) stays.
+    """
+    if (work / README).exists():  # else all is moved already
+        old = work / OLD_FOLDER
+        old.mkdir(exist_ok=True)
+        (out / README).unlink(missing_ok=True)
+        models = [name for name in json.loads((work / GOOD_FILE).read_text()) if name != JOINT_NAME]
+        for made in (work / name for name in models):
+            if made.exists():
+                (made / RECIPE_FILE).unlink(missing_ok=True)
+                if (out / made.name).exists():
+                    (out / made.name).rename(old / made.name)
+                made.rename(out / made.name)
+        (work / README).rename(out / README)
+    shutil.rmtree(work)
+
+
+def main(arguments: Sequence[str] | None = None, world: World = WORLD) -> int:
+    """Build in a hidden sibling folder; where every check holds, replace the shipped models.
+
+    A build that dies, or whose world is not worth searching, leaves the old world alone and its own models in the work folder: the
+    next one makes only what is missing or has another recipe.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/pocket"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
     began = time.monotonic()
-    pocket.freeze(arguments.out)  # training must know what it may not see
-    work = arguments.out.parent / ".pocket-build"
+    pocket.freeze(given.out)  # training must know what it may not see
+    work = given.out.parent / WORK_FOLDER
+    good, recipes = work / GOOD_FILE, json.dumps({name: asdict(recipe) for name, recipe in world.recipes().items()})
+    if good.is_file():  # an earlier build was killed while it moved its world
+        same = good.read_text() == recipes
+        replace(work, given.out)
+        if same:
+            return 0
     work.mkdir(parents=True, exist_ok=True)
-    good = build(work, lambda line: print(f"[{time.monotonic() - began:6.0f} s] {line}", flush=True))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(work / "joint")
-    for made in work.iterdir():
-        (made / RECIPE_FILE).unlink(missing_ok=True)
-        target = arguments.out / made.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        made.replace(target)
-    work.rmdir()
-    return 0 if good else 1
+    failed = build(world, work, lambda line: print(f"[{time.monotonic() - began:6.0f} s] {line}", flush=True))
+    if failed:
+        print(
+            f"world: expected every check to hold, got {len(failed)} that do not, first: {failed[0]}; "
+            f"{given.out} is as it was, what was built is in {work}: change a recipe and run this again",
+            file=sys.stderr,
+        )
+        return 1
+    part = good.with_suffix(".part")
+    part.write_text(recipes)
+    part.rename(good)
+    replace(work, given.out)
+    return 0
 
 
 if __name__ == "__main__":

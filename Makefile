@@ -19,7 +19,7 @@ test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -m "not full" $(ARGS)
 
 test-full: $(STAMP) ## run the tests that need an environment of their own; here a skip is a failure
-	$(BIN)/python -m pytest -m full $(ARGS)
+	$(BIN)/python -m pytest -m full --no-skips $(ARGS)
 
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .

@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sandbox.errors import IsolationError, JobError, ParameterError, SandboxError, SandboxUserError, ZygoteError
+from sandbox.errors import (
+    IsolationError,
+    JobError,
+    KilledError,
+    ParameterError,
+    SandboxError,
+    SandboxUserError,
+    ZygoteError,
+)
 from sandbox.gate import check, signature_of
 from sandbox.reasons import Reason
 from sandbox.records import ExecutionResult, Isolation, Limits, Signature, TensorJob, Verdict
@@ -21,6 +29,7 @@ __all__ = [
     "Isolation",
     "IsolationError",
     "JobError",
+    "KilledError",
     "Limits",
     "PackedJobs",
     "ParameterError",

@@ -6,7 +6,8 @@ SandboxError
 │   ├── JobError           a tensor job is malformed
 │   ├── ParameterError     a hyper-parameter that the program does not declare, or not a finite number
 │   └── IsolationError     the machine gives less isolation than was asked for
-└── ZygoteError            the sandbox's own process died or broke its protocol (a fault of the host)
+├── ZygoteError            the sandbox's own process died or broke its protocol (a fault of the host)
+└── KilledError            something outside killed a program's process twice, most likely for want of memory (likewise)
 """
 
 from __future__ import annotations
@@ -34,3 +35,7 @@ class IsolationError(SandboxUserError):
 
 class ZygoteError(SandboxError):
     """The zygote could not be started, died, or broke its protocol."""
+
+
+class KilledError(SandboxError):
+    """A program's process was killed twice from outside; it says nothing about the program."""

@@ -1,4 +1,4 @@
-"""The parent's side: starts the zygote, sends programs, decides every reason.
+"""The parent's side: starts the zygote, sends programs, waits by its own clock; `outcome.py` decides the reason.
 
 Covered: a candidate that loops, hogs, crashes, lies about its result, or leaves processes behind. The parent waits
 until the whole tree is dead and reaped before it looks at the result, and believes only its own shapes and dtypes.
@@ -11,28 +11,24 @@ import json
 import math
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
-
 from sandbox.confinement.layers import LEAST_LAYERS
 from sandbox.errors import IsolationError, JobError, ParameterError, SandboxError, ZygoteError
 from sandbox.gate import check, signature_of
-from sandbox.reasons import Reason
+from sandbox.outcome import Outcome, judge, killed_unasked
 from sandbox.records import ExecutionResult, Isolation, Limits, Signature, TensorJob, Verdict
-from sandbox.text import clean
-from sandbox.transfer import Mailbox, PackedJobs, digest, mailbox, sealed_bytes
-from sandbox.zygote import HOST_FAULT, MESSAGE_BYTES
+from sandbox.transfer import PackedJobs, mailbox, sealed_bytes
+from sandbox.zygote import MESSAGE_BYTES
 
 START_SECONDS = 60.0
 """Longest start of the zygote (importing torch from a cold disk is slow)."""
@@ -44,25 +40,6 @@ ZYGOTE_FILE = Path(__file__).with_name("zygote.py")
 
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
 """All that the zygote gets. A fixed hash seed makes the order of sets the same in every run."""
-
-_FROM_CHILD = frozenset(
-    {Reason.POLICY, Reason.SYNTAX, Reason.MEMORY, Reason.THREADS, Reason.OUTPUT, Reason.EXCEPTION, Reason.NO_RESULT,
-     Reason.WRONG_TYPE, Reason.WRONG_SHAPE, Reason.WRONG_DTYPE}
-)  # fmt: skip
-"""Reasons that a child may give for itself; the others are the parent's to find."""
-
-_BY_SIGNAL = {signal.SIGXCPU: Reason.CPU, signal.SIGSYS: Reason.SYSCALL, signal.SIGXFSZ: Reason.OUTPUT}
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """How a child ended, as the zygote saw it."""
-
-    status: int
-    timed_out: bool
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
 
 
 class Sandbox:
@@ -137,6 +114,7 @@ class Sandbox:
             JobError: a job is malformed, or the program wants `base` and a job has none.
             ParameterError: the program does not declare a named hyper-parameter, or a value is not a finite number.
             ZygoteError: the sandbox's own process died twice.
+            KilledError: something outside killed the program's process twice.
         """
         isolation = self.isolation
         began = time.monotonic()
@@ -158,15 +136,19 @@ class Sandbox:
         text = source.decode("utf-8") if isinstance(source, bytes) else source
         program = {"source": text, "parameters": dict(parameters), "wants": sorted(signature.wants),
                    "output_bytes": self.limits.output_bytes, "detail_bytes": self.limits.detail_bytes}  # fmt: skip
-        with mailbox(packed) as box:
-            request = sealed_bytes("program", json.dumps(program).encode("ascii"))
-            try:
-                outcome = self._run([request, *packed.descriptors, box.outputs, box.report])
-            finally:
-                os.close(request)
-            return _judge(outcome, box, packed, self.limits, self.isolation)
+        request = sealed_bytes("program", json.dumps(program).encode("ascii"))
+        try:
+            for attempt in (1, 2):
+                with mailbox(packed) as box:
+                    outcome = self._run([request, *packed.descriptors, box.outputs, box.report])
+                    if attempt == 1 and killed_unasked(outcome, self.limits):
+                        continue  # what killed it may be over by now
+                    return judge(outcome, box, packed, self.limits, self.isolation)
+        finally:
+            os.close(request)
+        raise AssertionError("unreachable")
 
-    def _run(self, descriptors: list[int]) -> _Outcome:
+    def _run(self, descriptors: list[int]) -> Outcome:
         """One program in the zygote; a zygote that died is replaced once."""
         with self._lock:
             for attempt in (1, 2):
@@ -233,12 +215,14 @@ class _Zygote:
         try:
             ready = self._receive(time.monotonic() + START_SECONDS)
             self.isolation = _isolation(ready["ready"], ready["missing"])
+            self._filtered = "seccomp" in ready["ready"]
+            self._resident_bytes = int(ready["resident_bytes"])
         except (OSError, ZygoteError, ValueError, KeyError) as error:
             last = os.pread(self._errors, 65536, 0).decode("utf-8", "replace").strip().splitlines()[-1:]
             self.close()
             raise ZygoteError(f"the sandbox's process did not start: {' '.join(last) or error}") from error
 
-    def run(self, descriptors: list[int], limits: Limits) -> _Outcome:
+    def run(self, descriptors: list[int], limits: Limits) -> Outcome:
         """Send one program, wait by our own clock, have the tree killed when the time is up.
 
         Raises:
@@ -252,8 +236,14 @@ class _Zygote:
             self._socket.send(b'{"kill": true}')
         answer = self._receive(time.monotonic() + GRACE_SECONDS)
         seconds = time.monotonic() - began
-        return _Outcome(
-            answer["status"], timed_out and answer["killed"], seconds, answer["cpu_seconds"], answer["peak_bytes"]
+        return Outcome(
+            status=answer["status"],
+            timed_out=timed_out and answer["killed"],
+            seconds=seconds,
+            cpu_seconds=answer["cpu_seconds"],
+            peak_bytes=answer["peak_bytes"],
+            grown_bytes=max(0, answer["peak_bytes"] - self._resident_bytes),
+            filtered=self._filtered,
         )
 
     def _wait(self, deadline: float) -> bool:
@@ -315,73 +305,3 @@ def _rejected(verdict: Verdict, seconds: float, isolation: Isolation) -> Executi
     return ExecutionResult(
         False, verdict.reason, verdict.detail, verdict.line, seconds, 0, isolation, None, None, verdict.rule
     )
-
-
-def _judge(
-    outcome: _Outcome, box: Mailbox, packed: PackedJobs, limits: Limits, isolation: Isolation
-) -> ExecutionResult:
-    """The reason, decided here: by the parent's clock, the kernel's word on how the child ended, then the child's
-    report."""
-
-    def failed(reason: Reason, detail: str, line: int | None = None, rule: str | None = None) -> ExecutionResult:
-        text = clean(detail, limits.detail_bytes)  # again: a report may be forged
-        return ExecutionResult(
-            False, reason, text, line, outcome.seconds, outcome.peak_bytes, isolation, None, None, rule
-        )
-
-    ended = _ending(outcome, limits)
-    try:
-        report = box.read_report()
-    except ValueError as error:
-        return failed(ended[0] if ended else Reason.CRASH, ended[1] if ended else str(error))
-    if os.WIFEXITED(outcome.status) and os.WEXITSTATUS(outcome.status) == HOST_FAULT:
-        fault = report.get("fault") if isinstance(report, dict) else None
-        raise ZygoteError(f"a child could not be confined: {fault}")
-    if ended is not None:
-        return failed(*ended)
-    if report is None:
-        return failed(Reason.NO_RESULT, "the program's process ended without a report")
-    told = _told(report)
-    if told is None:
-        return failed(Reason.CRASH, "the report is not one that the runner writes")
-    if told.reason is not None:
-        return failed(told.reason, told.detail or "", told.line, told.rule)
-    outputs = box.read_outputs(packed)
-    for name, tensor in outputs.items():
-        if not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
-            return failed(Reason.NONFINITE, f"tensor '{name}': {bad} of {tensor.numel()} values are NaN or infinite")
-    return ExecutionResult(
-        True, None, None, None, outcome.seconds, outcome.peak_bytes, isolation, outputs, digest(outputs)
-    )
-
-
-def _ending(outcome: _Outcome, limits: Limits) -> tuple[Reason, str] | None:
-    """The reason that the way of ending gives; None if the child left in order."""
-    if outcome.timed_out:
-        return Reason.TIMEOUT, f"still running after {limits.wall_seconds:g} s"
-    if os.WIFSIGNALED(outcome.status):
-        number = os.WTERMSIG(outcome.status)
-        if number == signal.SIGKILL:
-            if outcome.cpu_seconds >= limits.cpu_seconds:
-                return Reason.CPU, f"more than {limits.cpu_seconds:g} s of processor time"
-            return Reason.MEMORY, "killed by the system, most likely for want of memory"
-        name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
-        return _BY_SIGNAL.get(signal.Signals(number), Reason.CRASH), f"ended by signal {name}"
-    if os.WEXITSTATUS(outcome.status) not in (0, HOST_FAULT):
-        return Reason.CRASH, f"ended with status {os.WEXITSTATUS(outcome.status)}"
-    return None
-
-
-def _told(report: Any) -> Verdict | None:
-    """The child's report, if it has the runner's form; `ok` where it claims success."""
-    if not isinstance(report, dict) or set(report) != {"reason", "detail", "line", "rule"}:
-        return None
-    reason, detail, line, rule = report["reason"], report["detail"], report["line"], report["rule"]
-    if not isinstance(line, int | None) or isinstance(line, bool) or not isinstance(rule, str | None):
-        return None
-    if reason is None:
-        return Verdict(True)
-    if not isinstance(reason, str) or reason not in _FROM_CHILD or not isinstance(detail, str):
-        return None
-    return Verdict(False, Reason(reason), detail, line, rule)

@@ -41,7 +41,7 @@ _MEANINGS: dict[Reason, str] = {
     Reason.SOURCE_SIZE: "the source text is longer than the limit",
     Reason.TIMEOUT: "the program was still running when the wall-clock limit passed; its processes were killed",
     Reason.CPU: "the program used more processor time than the limit",
-    Reason.MEMORY: "the program asked for more memory than the limit",
+    Reason.MEMORY: "the program asked for more memory than the limit, or held so much of it that the system killed it twice",
     Reason.THREADS: "the program tried to start a thread or a process",
     Reason.OUTPUT: "the program printed more than the limit, or tried to write a file",
     Reason.SYSCALL: "the kernel killed the program for a system call that tensor arithmetic does not need",

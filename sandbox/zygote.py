@@ -5,7 +5,7 @@ and no CUDA context, and it never runs candidate code itself. It must stay at on
 ever had more hangs in OpenMP). Protocol on one SOCK_SEQPACKET socket:
 
     host → zygote   {"run": limits} + five memfds, or {"kill": true}; end of file means: kill, reap, leave
-    zygote → host   {"ready": ...} once, then one {"status": ...} per run, sent after the whole tree is dead and reaped
+    zygote → host   {"ready": layers, ...} once, then one {"status": ...} per run, sent after the whole tree is dead and reaped
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def main(descriptor: int) -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     layers, missing = selftest.measure()
     _silence()
-    channel.send(json.dumps({"ready": layers, "missing": missing}).encode("ascii"))
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    channel.send(json.dumps({"ready": layers, "missing": missing, "resident_bytes": resident}).encode("ascii"))
     _serve(channel, facades, tuple(layers))
 
 

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sandbox.confinement.linux import MACHINE, PR_SET_SECCOMP, prctl
 from sandbox.confinement.plan import LayerAbsent, Plan
@@ -58,30 +58,31 @@ def _return_if(number: int, action: int) -> list[bytes]:
     return [_instruction(_EQUAL, number, 0, 1), _instruction(_RETURN, action)]
 
 
-def _allow_if_argument(number: int, index: int, value: int) -> list[bytes]:
-    """Allow the call only if argument `index` (64 bits, compared by halves) is `value`; kill otherwise."""
-    low = _ARGUMENTS + 8 * index
-    return [
-        _instruction(_EQUAL, number, 0, 6),
-        _instruction(_LOAD, low),
-        _instruction(_EQUAL, value, 0, 3),
-        _instruction(_LOAD, low + 4),
-        _instruction(_EQUAL, value >> 32, 0, 1),
-        _instruction(_RETURN, _ALLOW),
-        _instruction(_RETURN, _KILL),
+def _allow_if_arguments(number: int, wanted: Mapping[int, int]) -> list[bytes]:
+    """Allow the call only if every argument named by index (64 bits, compared by halves) has its value; kill
+    otherwise."""
+    halves = [
+        (_ARGUMENTS + 8 * index + 4 * high, value >> 32 * high) for index, value in wanted.items() for high in (0, 1)
     ]
+    steps = [_instruction(_EQUAL, number, 0, 2 * len(halves) + 2)]
+    for left, (offset, half) in zip(range(len(halves), 0, -1), halves, strict=True):
+        steps += [_instruction(_LOAD, offset), _instruction(_EQUAL, half, 0, 2 * left - 1)]
+    return [*steps, _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _KILL)]
 
 
 def program(pid: int) -> bytes:
-    """The filter. The process may signal itself (abort ends as `crash`) and read, not set, its limits."""
+    """The filter. The process may send itself SIGABRT (abort ends as `crash`) and read, not set, its limits.
+
+    No other signal, even to itself: a SIGKILL that the program cannot have sent is the host's doing (`sandbox.outcome`).
+    """
     steps = [_instruction(_LOAD, _ARCH), _instruction(_EQUAL, _ARCH_X86_64, 1, 0), _instruction(_RETURN, _KILL)]
     steps += [_instruction(_LOAD, _NUMBER), _instruction(_AT_LEAST, _X32_BIT, 0, 1), _instruction(_RETURN, _KILL)]
     for number in ALLOWED.values():
         steps += _return_if(number, _ALLOW)
     for number, error in REFUSED.values():
         steps += _return_if(number, _ERRNO | error)
-    steps += _allow_if_argument(_TGKILL, 0, pid)
-    steps += _allow_if_argument(_PRLIMIT64, 2, 0)
+    steps += _allow_if_arguments(_TGKILL, {0: pid, 2: signal.SIGABRT})
+    steps += _allow_if_arguments(_PRLIMIT64, {2: 0})
     steps.append(_instruction(_RETURN, _KILL))
     return b"".join(steps)
 

@@ -101,6 +101,22 @@ def test_attack_gets_its_verdict_and_has_no_effect(
     assert result.seconds <= real.limits.wall_seconds + 1
 
 
+@pytest.mark.parametrize("deed", ["os.kill(os.getpid(), 9)", "signal.raise_signal(9)", "signal.raise_signal(15)"])
+def test_a_program_cannot_kill_itself_and_have_the_host_blamed(
+    without_gate: Sandbox, jobs: list[TensorJob], gate_off: None, deed: str
+) -> None:
+    source = f"def merge_models(m, d):\n    import os, signal\n    {deed}\n    return m['a']\n"
+    assert check(source).ok is False
+    assert str(without_gate.execute(source, jobs).reason) == "syscall"
+
+
+def test_where_it_can_kill_itself_that_is_its_own_fault(
+    without_anything: Sandbox, jobs: list[TensorJob], gate_off: None
+) -> None:
+    source = "def merge_models(m, d):\n    import os\n    os.kill(os.getpid(), 9)\n"
+    assert str(without_anything.execute(source, jobs).reason) == "crash"
+
+
 def test_a_forged_report_is_a_crash_not_a_result(without_gate: Sandbox, jobs: list[TensorJob], gate_off: None) -> None:
     assert check(ATTACKS["forge_the_report"].source).ok is False
     result = without_gate.execute(ATTACKS["forge_the_report"].source, jobs)

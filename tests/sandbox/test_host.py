@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sandbox import (
     Isolation,
     IsolationError,
     JobError,
+    KilledError,
     Limits,
     ParameterError,
     Reason,
@@ -23,6 +25,7 @@ from sandbox import (
     ZygoteError,
     host,
 )
+from sandbox.outcome import Outcome
 
 SUM = "def merge_models(model_dict, device):\n    return sum(model_dict.values())\n"
 LOOP = "def merge_models(model_dict, device):\n    while True:\n        pass\n"
@@ -71,6 +74,56 @@ def test_memory_limit_counts_above_the_zygotes_own(tight: Sandbox, megabytes: in
     assert result.reason is reason
     if reason is None:
         assert result.peak_memory_bytes > megabytes << 20
+
+
+def kill_children(box: Sandbox, times: int) -> threading.Thread:
+    """Kills the next `times` children of the zygote from outside, as the system does for want of memory."""
+    zygote = zygote_pid(box)
+
+    def watch() -> None:
+        deadline = time.monotonic() + 20
+        killed: set[str] = set()
+        while len(killed) < times and time.monotonic() < deadline:
+            for pid in set(children_of(zygote)) - killed:
+                os.kill(int(pid), signal.SIGKILL)
+                killed.add(pid)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_a_program_that_is_killed_from_outside_once_is_run_again(tight: Sandbox) -> None:
+    killer = kill_children(tight, 1)
+    assert tight.execute(LOOP, [job()]).reason is Reason.TIMEOUT
+    killer.join()
+
+
+def test_a_program_that_is_killed_from_outside_twice_is_a_fault_of_the_host(tight: Sandbox) -> None:
+    killer = kill_children(tight, 2)
+    with pytest.raises(KilledError, match="killed twice from outside") as caught:
+        tight.execute(LOOP, [job()])
+    killer.join()
+    assert "\n" not in str(caught.value)
+    assert tight.execute(SUM, [job()]).ok
+
+
+@pytest.mark.parametrize(
+    ("grown", "filtered", "reason"), [(200 << 20, True, Reason.MEMORY), (1 << 20, False, Reason.CRASH)]
+)
+def test_a_kill_that_the_program_may_have_brought_about_stops_no_campaign(
+    tight: Sandbox, monkeypatch: pytest.MonkeyPatch, grown: int, filtered: bool, reason: Reason
+) -> None:
+    assert tight.isolation
+    runs = []
+
+    def killed(*_: object) -> Outcome:
+        runs.append(1)
+        return Outcome(signal.SIGKILL, False, 0.1, 0.1, grown + (300 << 20), grown, filtered)
+
+    monkeypatch.setattr(host._Zygote, "run", killed)
+    assert tight.execute(SUM, [job()]).reason is reason
+    assert len(runs) == 2
 
 
 def test_nothing_stays_behind(box: Sandbox) -> None:

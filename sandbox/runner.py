@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sandbox import identity
 from sandbox.facade import Facade
 from sandbox.gate import CANDIDATE_FILE, compile_program
 from sandbox.guards import Guards, OutputLimit
@@ -145,6 +146,7 @@ def seed_everything(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
+    identity.restart()
     torch.set_grad_enabled(True)
     np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")  # numpy's own defaults
 

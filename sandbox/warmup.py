@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from sandbox import identity
 from sandbox.facade import Facade, build_facades
 from sandbox.pages import collapse_heap
 from sandbox.words import words
@@ -37,6 +38,7 @@ def warm_up() -> dict[str, Facade]:
     warnings.simplefilter("ignore")  # a warning would be formatted with its source line, which opens a file
     for name in sorted(_LAZY_MODULES):
         importlib.import_module(name)
+    identity.number_tensors()
     _exercise_torch()
     _exercise_numpy()
     facades = build_facades()
@@ -78,7 +80,7 @@ def _exercise_torch() -> None:
         torch.multinomial(torch.ones(4), 2),
     )
     torch.fft.fft(b[0]), str(b), repr(b[:2, :2].to(torch.bfloat16)), f"{b[0, 0]:.3f}", b.numpy().sum(), torch.stft
-    torch.Generator().manual_seed(1)
+    torch.Generator().manual_seed(1), hash(b)
     torch.vmap(torch.dot)(b, b)
     for bad in (lambda: b @ b[:3], lambda: torch.linalg.cholesky(-torch.eye(3)), lambda: torch.zeros(3)[7]):
         try:

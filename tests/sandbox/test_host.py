@@ -327,6 +327,57 @@ def test_senseless_limits_are_refused(limits: Limits) -> None:
         Sandbox(limits)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return {'x': 1}[merge_models]",
+        "raise ValueError(f'{object()} {merge_models}')",
+        "raise ValueError('\\x1b' * 5000 + str(merge_models))",
+    ],
+)
+def test_details_are_the_same_in_every_process(box: Sandbox, body: str) -> None:
+    source = f"def merge_models(m, d):\n    {body}\n"
+    with Sandbox() as other:
+        here, there = box.execute(source, [job()]), other.execute(source, [job()])
+    assert here.reason is Reason.EXCEPTION
+    assert here.detail == there.detail
+
+
+def test_a_detail_holds_no_address(box: Sandbox) -> None:
+    detail = box.execute("def merge_models(m, d):\n    return {}[merge_models]\n", [job()]).detail
+    assert detail == "tensor 'w': KeyError: <function merge_models at 0x…>"
+
+
+ORDERS = {
+    "strings": "    order = list({'alpha', 'beta', 'gamma', 'delta', 'epsilon'} | set(m))\n"
+    "    return m['a'] * sum(len(s) * 3.0 ** i for i, s in enumerate(order))\n",
+    "tensors": "    rows = {m['a'] * k for k in range(40)}\n"
+    "    return sum(row * 1.001 ** i for i, row in enumerate(rows))\n",
+    "hash": "    return m['a'] * (hash('name') % 1000 + hash(m['b']) % 1000)\n",
+}
+
+
+@pytest.mark.parametrize("kind", ORDERS)
+def test_the_order_of_a_set_is_the_same_in_every_process_and_job(box: Sandbox, kind: str) -> None:
+    source = "def merge_models(m, d):\n" + ORDERS[kind]
+    jobs = [job("first"), job("second", 2)]
+    with Sandbox() as other:
+        assert other.execute("def merge_models(m, d):\n    return list(m.values())[0]\n", jobs).ok
+        results = [box.execute(source, jobs), box.execute(source, jobs[::-1]), other.execute(source, jobs)]
+    assert results[0].ok, results[0].detail
+    assert len({result.sha256 for result in results}) == 1
+
+
+def test_tensors_in_sets_and_their_deep_copies_stay_apart(box: Sandbox) -> None:
+    source = (
+        "import copy\ndef merge_models(m, d):\n    a = m['a']\n    kept = {a, m['b'], a}\n"
+        "    kept.add(copy.deepcopy(a))\n    kept.add(0)\n    assert len(kept) == 4 and a in kept and len({a: 1, m['b']: 2}) == 2\n"
+        "    return a\n"
+    )
+    result = box.execute(source, [job()])
+    assert result.ok, result.detail
+
+
 def test_detail_is_cut_and_escaped(box: Sandbox) -> None:
     result = box.execute("def merge_models(m, d):\n    raise ValueError('\\x1b[2J' + 'é' * 5000)\n", [job()])
     assert result.detail is not None

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox import JobError, TensorJob
-from sandbox.host import _told
+from sandbox.outcome import _told
 from sandbox.transfer import ALIGNMENT, REPORT_BYTES, Mailbox, PackedJobs, digest, mailbox, memfd, sealed_bytes
 
 

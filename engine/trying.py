@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from engine.assess import STATIC_REASONS
 from engine.errors import UserError
-from merges.checkpoints import depth_of
+from merges.checkpoints import depth_of, layer_count
 from merges.contract import program_id
 from merges.task_vectors import tensor_seed
 from sandbox import ExecutionResult, Limits, Sandbox, TensorJob
@@ -83,10 +83,11 @@ def read_tensors(path: Path | None) -> list[TensorJob]:
         if not tensor.is_floating_point():
             raise UserError(f"tensors '{path}': key '{key}': expected a floating dtype, got {tensor.dtype}; convert it")
         by_parameter.setdefault(parameter, {})[model] = tensor.to(torch.float32).contiguous()
-    return [_job(path, parameter, models) for parameter, models in sorted(by_parameter.items())]
+    layers = layer_count(by_parameter)  # of what the file holds: it does not say how deep its model was
+    return [_job(path, parameter, models, layers) for parameter, models in sorted(by_parameter.items())]
 
 
-def _job(path: Path, parameter: str, models: dict[str, torch.Tensor]) -> TensorJob:
+def _job(path: Path, parameter: str, models: dict[str, torch.Tensor], layers: int) -> TensorJob:
     base = models.pop(BASE, None)
     if not models:
         raise UserError(
@@ -98,13 +99,7 @@ def _job(path: Path, parameter: str, models: dict[str, torch.Tensor]) -> TensorJ
             raise UserError(
                 f"tensors '{path}': '{model}/{parameter}': expected shape {tuple(shape)} as in the others, got {tuple(tensor.shape)}; mend the file"
             )
-    return TensorJob(parameter, depth_of(parameter, _layers(parameter)), models, base, 0)
-
-
-def _layers(parameter: str) -> int:
-    """As many layers as the name needs: a file of tensors does not say how deep its model was."""
-    numbers = [int(part) for part in parameter.split(".") if part.isdecimal()]
-    return numbers[0] + 1 if numbers else 1
+    return TensorJob(parameter, depth_of(parameter, layers), models, base, 0)
 
 
 def _random_jobs() -> list[TensorJob]:
@@ -116,6 +111,12 @@ def _random_jobs() -> list[TensorJob]:
             for name, scale in (("expert_a", 0.01), ("expert_b", 0.02), ("expert_c", 0.005))
         }
         jobs.append(
-            TensorJob(parameter, depth_of(parameter, 2), models, 0.1 * torch.randn(shape, generator=generator), 0)
+            TensorJob(
+                parameter,
+                depth_of(parameter, layer_count(RANDOM_SHAPES)),
+                models,
+                0.1 * torch.randn(shape, generator=generator),
+                0,
+            )
         )
     return jobs

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from merges.errors import CheckpointError
 from merges.folders import read_json, weight_files
 from merges.hub import download, looks_like_hub_id
 
-__all__ = ["Checkpoint", "Identity", "depth_of"]
+__all__ = ["Checkpoint", "Identity", "depth_of", "layer_count"]
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?:\.|$)")
 _FIRST = re.compile(r"(?:^|\.)(?:embed\w*|wte|wpe|word_embeddings\w*)(?:\.|$)")
@@ -120,8 +120,7 @@ class Checkpoint:
     @property
     def n_layers(self) -> int:
         """Number of layers: the highest layer number among the names plus one, or 0."""
-        found = [int(match.group(1)) for match in map(_LAYER.search, self.names) if match]
-        return max(found) + 1 if found else 0
+        return layer_count(self.names)
 
     @property
     def tied(self) -> bool:
@@ -162,6 +161,11 @@ class Checkpoint:
 
     def _embedding(self) -> str | None:
         return next((name for name in self.names if f".{name}".endswith(_EMBEDDINGS)), None)
+
+
+def layer_count(names: Iterable[str]) -> int:
+    """The highest layer number among parameter names plus one, or 0 where none has a number."""
+    return max((int(match.group(1)) + 1 for match in map(_LAYER.search, names) if match), default=0)
 
 
 def depth_of(name: str, n_layers: int) -> float:

@@ -1,4 +1,4 @@
-"""The library's programs, run in the sandbox: mergekit's numbers, and laws that need no oracle."""
+"""The library's programs, run in the sandbox: mergekit's and peft's numbers, and laws that need no oracle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def count_for(name: str) -> int:
 
 
 @pytest.mark.parametrize("program", library.names())
-def test_program_gives_mergekits_numbers(run_jobs, job, program):
+def test_program_gives_its_peers_numbers(run_jobs, job, program):
     groups = defaultdict(list)
     for number, case in enumerate(CASES):
         if case["program"] == program:
@@ -47,6 +47,7 @@ def test_program_gives_mergekits_numbers(run_jobs, job, program):
             job(
                 [TENSORS[f"{case['shape']}/expert_{i}"] - bases[out] for i in range(case["experts"])],
                 base=bases[out],
+                seed=case.get("seed", 0),
                 name=out,
             )
             for out, case in cases
@@ -59,6 +60,14 @@ def test_program_gives_mergekits_numbers(run_jobs, job, program):
 
 def test_goldens_cover_every_program():
     assert {case["program"] for case in CASES} == set(library.names())
+
+
+@pytest.mark.parametrize("program", sorted(RANDOM))
+@pytest.mark.parametrize(("peer", "rescale"), [("mergekit", 0), ("peft", 1)])
+def test_goldens_cover_dropping(program, peer, rescale):
+    dropping = [c for c in CASES if c["program"] == program and peer in c and c["parameters"]["density"] < 1]
+    assert {(c["shape"], c["experts"]) for c in dropping} == {(s, n) for s in ("1d", "2d", "3d") for n in (2, 3, 5)}
+    assert all(c["parameters"].get("rescale", 1) == rescale and c["seed"] for c in dropping)
 
 
 def test_goldens_are_not_all_alike():

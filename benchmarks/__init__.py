@@ -5,6 +5,7 @@ from benchmarks.decoding import Stop
 from benchmarks.errors import (
     BenchmarkError,
     BenchmarkUserError,
+    DeviceError,
     ModelFolderError,
     ProblemFileError,
     PromptTooLongError,
@@ -28,6 +29,7 @@ __all__ = [
     "BenchmarkError",
     "BenchmarkUserError",
     "Chat",
+    "DeviceError",
     "Evaluator",
     "Interval",
     "ItemBits",

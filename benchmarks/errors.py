@@ -5,6 +5,7 @@
         ├── ProblemFileError           a problem file that is missing, empty or malformed (names file and line)
         ├── UnknownBenchmarkError      a benchmark or split that does not exist
         ├── ModelFolderError           a model or tokenizer that cannot be loaded, or the two do not fit each other
+        ├── DeviceError                a device that this machine does not have
         ├── SwapError                  tensors that do not fit the resident model
         └── PromptTooLongError         prompt and answer do not fit the model's context
 
@@ -30,6 +31,10 @@ class UnknownBenchmarkError(BenchmarkUserError):
 
 class ModelFolderError(BenchmarkUserError):
     """A model folder cannot be loaded, or its tokenizer does not fit the model."""
+
+
+class DeviceError(BenchmarkUserError):
+    """A device that this machine does not have."""
 
 
 class SwapError(BenchmarkUserError):

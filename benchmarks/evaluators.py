@@ -17,6 +17,7 @@ from benchmarks import llama
 from benchmarks.decoding import Decoder, Stop, Texts, greedy, shared_prefix
 from benchmarks.errors import ModelFolderError, PromptTooLongError, SwapError
 from benchmarks.generic import TransformersDecoder
+from benchmarks.host import memory_for, usable_device
 
 DEFAULT_BATCH_SIZE = 100
 """Prompts decoded together; on a CPU more only spoils the caches. Part of the conditions: it orders float sums."""
@@ -74,6 +75,8 @@ class TransformersEvaluator:
         device: "cpu" or "cuda"; on a GPU one batch at a time.
 
     Raises:
+        DeviceError: this machine has no such device.
+        BenchmarkError: the model does not fit into memory.
         ModelFolderError: the model or its tokenizer cannot be loaded, or they do not fit each other.
     """
 
@@ -88,14 +91,16 @@ class TransformersEvaluator:
     ) -> None:
         assert threads >= 1
         assert batch_size >= 1
-        model, tokenizer = _load(folder, dtype, device)
+        self._device = usable_device(device)
+        with memory_for(f"loading '{folder}'", "free some, or choose a smaller models.dtype"):
+            model, tokenizer = _load(folder, dtype, self._device)
         rows = model.get_input_embeddings().weight.shape[0]
         if len(tokenizer) > rows:
             raise ModelFolderError(
                 f"model '{folder}': expected at most {rows} tokens, the rows of its embedding, got a tokenizer "
                 f"with {len(tokenizer)}; give the model its own tokenizer"
             )
-        self._tokenizer, self._device = tokenizer, torch.device(device)
+        self._tokenizer = tokenizer
         self._texts = Texts(tokenizer, _end_ids(model, tokenizer), rows)
         self._context: int = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         self._llama = llama.LlamaWeights(model) if llama.supports(model.config) else None
@@ -201,7 +206,7 @@ class TransformersEvaluator:
                 )
 
 
-def _load(folder: str | Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
+def _load(folder: str | Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging

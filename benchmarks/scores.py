@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from benchmarks.benchmark import Benchmark
 from benchmarks.errors import ProblemFileError
 from benchmarks.evaluators import Evaluator
+from benchmarks.host import memory_for
 from benchmarks.problems import Problem
 from benchmarks.statistics import Interval, standard_error, wilson
 
@@ -45,12 +46,13 @@ def score(evaluator: Evaluator, problems: Sequence[Problem], benchmark: Benchmar
 
     Raises:
         ProblemFileError: there are no problems.
-        BenchmarkError: the evaluator cannot answer. A fault never becomes a zero.
+        BenchmarkError: the evaluator cannot answer, as for want of memory. A fault never becomes a zero.
     """
     if not problems:
         raise ProblemFileError("problems: expected at least one to score, got none; raise the limit or check the file")
     prompts = [benchmark.prompt(problem) for problem in problems]
-    texts = evaluator.answer(prompts, max_new_tokens=benchmark.max_new_tokens, stop=benchmark.stop)
+    with memory_for("scoring", "set a smaller benchmark.batch (prompts decoded together), or free some"):
+        texts = evaluator.answer(prompts, max_new_tokens=benchmark.max_new_tokens, stop=benchmark.stop)
     return judge(texts, problems, benchmark)
 
 

@@ -1,4 +1,4 @@
-"""The built wheel, in a clean environment and from another folder: it finds what it ships."""
+"""The built wheel: what goes into it; and in a clean environment, from another folder, it finds what it ships."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
 import pytest
 
+from engine.pocket.world import WORK_FOLDER
+
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.full
+
+def test_an_unfinished_world_is_not_packed() -> None:
+    """What is included by force is taken whole, whatever .gitignore and `exclude` say: so the sources must not hold the work folder."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    sources = [Path(s) for s in project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]]
+    assert any(Path("data/pocket").is_relative_to(source) for source in sources)
+    assert not any((Path("data") / WORK_FOLDER).is_relative_to(source) for source in sources)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +52,7 @@ def call(command: Path, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.full
 def test_an_installed_wheel_runs_a_campaign_and_applies_its_winner(installed: Path, tmp_path: Path) -> None:
     small = (
         "campaign.programs=12",
@@ -64,6 +74,7 @@ def test_an_installed_wheel_runs_a_campaign_and_applies_its_winner(installed: Pa
     assert facts["strict"] == best["score"]
 
 
+@pytest.mark.full
 def test_an_installed_wheel_uses_nothing_of_the_checkout(installed: Path, tmp_path: Path) -> None:
     python = installed.with_name("python")
     where = subprocess.run(

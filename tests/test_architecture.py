@@ -42,6 +42,7 @@ EXIT_CODES = {
         "ModelFolderError": 2,
         "ProblemFileError": 2,
         "PromptTooLongError": 2,
+        "DeviceError": 2,
         "SwapError": 2,
         "UnknownBenchmarkError": 2,
     },

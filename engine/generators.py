@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.host import memory_for, usable_device
 from engine import prompts
 from engine.config import GeneratorSection
 from engine.errors import ConfigError
@@ -48,27 +49,36 @@ class LanguageModelGenerator:
     Args:
         folder: model folder or hub id.
         section: the campaign's generator section; gives prompt form and longest program.
+        device: "cpu" or "cuda".
 
     Raises:
-        ConfigError: the model cannot be loaded, or has no chat template though the prompt form is "chat".
+        ConfigError: the model cannot be loaded, has no end token, or has no chat template though the prompt form is "chat".
+        DeviceError: this machine has no such device.
+        BenchmarkError: the model does not fit into memory.
     """
 
     origin = "generator"
 
-    def __init__(self, folder: str, section: GeneratorSection) -> None:
+    def __init__(self, folder: str, section: GeneratorSection, *, device: str = "cpu") -> None:
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self._section = section
+        place = usable_device(device)
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype="float32", use_safetensors=True
-            ).eval()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            with memory_for(f"generator.model '{folder}'", "free some, or take a smaller model"):
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", use_safetensors=True)
+                self._model: Any = model.to(place).eval()
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ConfigError(
                 f"generator.model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, got: {first[:160]}"
             ) from error
+        if self._tokenizer.eos_token_id is None:
+            raise ConfigError(
+                f"generator.model '{folder}': expected a tokenizer with an end token, got one without: its programs would never end"
+            )
         if section.prompt == "chat" and not self._tokenizer.chat_template:
             raise ConfigError(
                 f"generator.prompt: expected 'pocket' for '{folder}', which has no chat template, got 'chat'"
@@ -79,16 +89,18 @@ class LanguageModelGenerator:
         from engine.sampling import sample_texts
 
         prompt = self.prompt()
-        texts = sample_texts(
-            self._model,
-            self._tokenizer,
-            [prompt] * len(places),
-            temperature=places[0].temperature,
-            top_p=places[0].top_p,
-            seeds=[place.seed for place in places],
-            max_new_tokens=self._section.max_new_tokens,
-            batch=len(places),
-        )
+        with memory_for("writing programs", "set a smaller generator.batch, or free some"):
+            texts = sample_texts(
+                self._model,
+                self._tokenizer,
+                [prompt] * len(places),
+                temperature=places[0].temperature,
+                top_p=places[0].top_p,
+                seeds=[place.seed for place in places],
+                max_new_tokens=self._section.max_new_tokens,
+                batch=len(places),
+                special_tokens=self._section.prompt != "chat",
+            )
         return [Draft(prompt, text, prompts.extract_program(text)) for text in texts]
 
     def prompt(self) -> str:
@@ -136,13 +148,17 @@ class ScriptedGenerator:
 
     @classmethod
     def from_folder(cls, folder: Path, batch: int) -> ScriptedGenerator:
-        """The `.py` files of a folder in the order of their names; raises ConfigError where there are none."""
+        """The `.py` files of a folder in the order of their names.
+
+        Raises:
+            ConfigError: there are none, or one cannot be read as text.
+        """
         files = sorted(folder.glob("*.py"))
         if not files:
             raise ConfigError(
                 f"generator.script '{folder}': expected a folder with .py programs, got none; name such a folder"
             )
-        return cls([file.read_text(encoding="utf-8") for file in files], batch)
+        return cls([_script(file) for file in files], batch)
 
     def write(self, places: Sequence[Sampling]) -> list[Draft]:
         """See `Generator.write`."""
@@ -153,8 +169,18 @@ class ScriptedGenerator:
         """See `Generator.close`."""
 
 
-def open_generator(section: GeneratorSection, source: str) -> Generator:
-    """The campaign's generator; `source` is the folder or hub id of the model, where the kind has one."""
+def _script(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        got = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise ConfigError(
+            f"generator.script: '{file}': expected a readable Python program, got {got}; mend or remove it"
+        ) from error
+
+
+def open_generator(section: GeneratorSection, source: str, device: str = "cpu") -> Generator:
+    """The campaign's generator; `source` is the folder or hub id of the model, and `device` its place, where the kind has one."""
     if section.kind == "grammar":
         return GrammarGenerator()
     if section.kind == "scripted":
@@ -163,4 +189,4 @@ def open_generator(section: GeneratorSection, source: str) -> Generator:
                 "generator.script: expected a folder of .py programs, got none; it is needed for kind = 'scripted'"
             )
         return ScriptedGenerator.from_folder(Path(section.script), section.batch)
-    return LanguageModelGenerator(source, section)
+    return LanguageModelGenerator(source, section, device=device)

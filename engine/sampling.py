@@ -29,24 +29,31 @@ def sample_texts(
     *,
     top_p: float = 1.0,
     batch: int = BATCH,
+    special_tokens: bool = True,
 ) -> list[str]:
     """Sample one continuation for every prompt, in order; the text after the prompt, without the end token.
 
     Args:
         model: a causal language model of transformers, in evaluation mode; left where it is.
-        tokenizer: its tokenizer, with an end token; prompts carry their own begin token if the model wants one.
+        tokenizer: its tokenizer, with an end token.
         temperature: above 0; 1.0 samples from the model as it is.
         seeds: one per prompt, any integers.
         max_new_tokens: a continuation that has not ended by then is cut.
         top_p: share of the probability kept, the likeliest tokens first; 1.0 keeps all.
+        batch: prompts decoded together.
+        special_tokens: put the tokenizer's own special tokens (as a begin token) around each prompt. A chat template
+            has put them already, so its prompts go without.
     """
     assert len(seeds) == len(prompts), (len(seeds), len(prompts))
     assert temperature > 0, temperature
     texts: list[str] = []
+    ids = {prompt: tokenizer(prompt, add_special_tokens=special_tokens).input_ids for prompt in set(prompts)}
     for start in range(0, len(prompts), batch):
         part = slice(start, start + batch)
         noise = torch.stack([_noise(seed, max_new_tokens) for seed in seeds[part]])
-        for tokens in _decode(model, tokenizer, prompts[part], temperature, noise, top_p):
+        for tokens in _decode(
+            model, tokenizer.eos_token_id, [ids[p] for p in prompts[part]], temperature, noise, top_p
+        ):
             texts.append(tokenizer.decode(tokens, skip_special_tokens=True))
     return texts
 
@@ -58,16 +65,16 @@ def _noise(seed: int, count: int) -> Tensor:
 
 @torch.inference_mode()
 def _decode(
-    model: Any, tokenizer: Any, prompts: Sequence[str], temperature: float, noise: Tensor, top_p: float
+    model: Any, end: int, prompts: Sequence[Sequence[int]], temperature: float, noise: Tensor, top_p: float
 ) -> list[list[int]]:
     device = model.device
-    logits, cache, mask = _read_prompts(model, tokenizer, prompts)
+    logits, cache, mask = _read_prompts(model, end, prompts)
     position = mask.sum(1, keepdim=True)
     alive = torch.arange(len(prompts))
     written: list[list[int]] = [[] for _ in prompts]
     for step in range(noise.shape[1]):
         chosen = choose(logits, temperature, noise[alive, step].to(device), top_p)
-        running = chosen != tokenizer.eos_token_id
+        running = chosen != end
         for row, token, goes_on in zip(alive.tolist(), chosen.tolist(), running.tolist(), strict=True):
             if goes_on and (not written[row] or written[row][-1] >= 0):
                 written[row].append(token)
@@ -125,16 +132,22 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return self.length
 
 
-def _read_prompts(model: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[Tensor, Cache, Tensor]:
+def _padded(prompts: Sequence[Sequence[int]], filler: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask, prompts flush right. The mask hides the filler, so any id will do: not every tokenizer has one for it."""
+    width = max(len(ids) for ids in prompts)
+    rows = torch.tensor([[filler] * (width - len(ids)) + list(ids) for ids in prompts], dtype=torch.long)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], dtype=torch.long)
+    return rows, mask
+
+
+def _read_prompts(model: Any, end: int, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Cache, Tensor]:
     """Logits after each prompt, the cache, the mask. A prompt that all rows share is read once."""
-    shared = len(set(prompts)) == 1
-    texts = [prompts[0]] if shared else list(prompts)
-    encoded = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left").to(model.device)
-    mask = encoded.attention_mask
+    shared = all(ids == prompts[0] for ids in prompts)
+    ids, mask = (part.to(model.device) for part in _padded(prompts[:1] if shared else prompts, end))
     cache = Cache(layer_class_to_replicate=RoomyLayer)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = model(
-        input_ids=encoded.input_ids,
+        input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
         past_key_values=cache,

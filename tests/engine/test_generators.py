@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from engine import locations
+from benchmarks import BenchmarkError, DeviceError
+from engine import generators, locations, sampling
 from engine.config import GeneratorSection
-from engine.errors import ConfigError
+from engine.errors import ConfigError, exit_code
 from engine.generators import Generator, LanguageModelGenerator, open_generator
 from engine.records import Sampling
 
@@ -70,6 +74,76 @@ def test_a_language_model_is_shown_the_one_shot_prompt() -> None:
 def test_a_generator_that_cannot_be_opened_is_one_line(section: GeneratorSection, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         open_generator(section, locations.model(section.model))
+
+
+def test_a_device_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    section = GeneratorSection()
+    with pytest.raises(DeviceError, match=r"^device 'cuda': expected a machine with CUDA.*use device cpu$") as caught:
+        open_generator(section, locations.model(section.model), "cuda")
+    assert exit_code(caught.value) == 2
+
+
+def test_the_device_goes_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(generators, "usable_device", lambda name: asked.append(name) or torch.device("meta"))
+    section = GeneratorSection()
+    generator = open_generator(section, locations.model(section.model), "cuda:1")
+    assert isinstance(generator, LanguageModelGenerator)
+    assert (asked, generator._model.device.type) == (["cuda:1"], "meta")
+
+
+def test_a_scripted_program_that_is_not_utf8_is_one_line(programs_folder: Path) -> None:
+    (programs_folder / "9_latin.py").write_bytes("# é".encode("latin-1"))
+    section = GeneratorSection(kind="scripted", script=str(programs_folder))
+    with pytest.raises(
+        ConfigError, match=r"9_latin\.py': expected a readable Python program, got text that is not UTF-8"
+    ):
+        open_generator(section, "")
+
+
+def test_a_tokenizer_without_an_end_token_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "endless"
+    shutil.copytree(locations.model("pocket/generator"), folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": None}))
+    with pytest.raises(ConfigError, match="expected a tokenizer with an end token"):
+        open_generator(GeneratorSection(), str(folder))
+
+
+def test_broken_weights_are_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(locations.model("pocket/generator"), folder)
+    (folder / "model.safetensors").write_bytes(b"\x08" + b"\0" * 40)
+    with pytest.raises(ConfigError, match="expected a folder or hub id with config, tokenizer and safetensors, got"):
+        open_generator(GeneratorSection(), str(folder))
+
+
+@pytest.mark.parametrize(("form", "special"), [("pocket", True), ("chat", False)])
+def test_a_chat_prompt_gets_no_second_begin_token(monkeypatch: pytest.MonkeyPatch, form: str, special: bool) -> None:
+    asked = {}
+
+    def sample_texts(*_: object, **options: object) -> list[str]:
+        asked.update(options)
+        return [""]
+
+    generator = LanguageModelGenerator(locations.model("pocket/generator"), GeneratorSection())
+    generator._tokenizer.chat_template = "{{ messages[0].content }}"
+    monkeypatch.setattr(generator, "_section", GeneratorSection(prompt=form))
+    monkeypatch.setattr(sampling, "sample_texts", sample_texts)
+    generator.write(places(1))
+    assert asked["special_tokens"] is special
+
+
+def test_want_of_memory_while_writing_is_the_hosts_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> list[str]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    generator = LanguageModelGenerator(locations.model("pocket/generator"), GeneratorSection())
+    monkeypatch.setattr(sampling, "sample_texts", full)
+    with pytest.raises(BenchmarkError, match=r"expected enough memory.*smaller generator\.batch") as caught:
+        generator.write(places(1))
+    assert exit_code(caught.value) == 1
 
 
 def test_a_chat_model_is_asked_through_its_template(monkeypatch: pytest.MonkeyPatch) -> None:

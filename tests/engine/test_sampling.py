@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.pocket.tokenizer import train_tokenizer
-from engine.prompts import pocket_plain, pocket_variant
+from engine.prompts import BEGIN, pocket_plain, pocket_variant
 from engine.sampling import choose, sample_texts
 
 PROGRAM = "def merge_models(model_dict, device):\n    return sum(model_dict.values())\n"
@@ -51,6 +53,30 @@ def test_a_text_does_not_depend_on_its_neighbours(model, tokenizer) -> None:
     together = sample_texts(model, tokenizer, prompts, 1.0, seeds, 60)
     alone = [sample_texts(model, tokenizer, [p], 1.0, [s], 60)[0] for p, s in zip(prompts, seeds, strict=True)]
     assert together == alone
+
+
+def test_a_tokenizer_without_a_pad_token_gives_the_same_texts(model, tokenizer) -> None:
+    prompts, seeds = [pocket_plain(), pocket_variant(PROGRAM), pocket_variant(PROGRAM * 2)], [11, 12, 13]
+    padless = copy.deepcopy(tokenizer)
+    padless.pad_token = None
+    assert padless.pad_token_id is None
+    expected = sample_texts(model, tokenizer, prompts, 1.0, seeds, 40)
+    assert sample_texts(model, padless, prompts, 1.0, seeds, 40) == expected
+    assert len(set(expected)) == 3
+
+
+def test_special_tokens_are_left_out_where_the_prompt_has_its_own(model, tokenizer) -> None:
+    """A tokenizer as Llama's: it puts a begin token before every text unless it is told not to."""
+    eager = copy.deepcopy(tokenizer)
+    eager._tokenizer.post_processor = TemplateProcessing(
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, tokenizer.bos_token_id)]
+    )
+    prompt = pocket_variant(PROGRAM)
+    assert prompt.startswith(BEGIN)
+    assert eager(prompt).input_ids[:2] == [tokenizer.bos_token_id] * 2
+    expected = sample_texts(model, tokenizer, [prompt] * 4, 1.0, range(4), 30)
+    assert sample_texts(model, eager, [prompt] * 4, 1.0, range(4), 30, special_tokens=False) == expected
+    assert sample_texts(model, eager, [prompt] * 4, 1.0, range(4), 30) != expected
 
 
 def test_long_texts_outgrow_the_first_room_of_the_cache(model, tokenizer) -> None:

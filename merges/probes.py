@@ -1,8 +1,9 @@
 """Fixed small tensors on which every program is tried, and a hash of what it does with them.
 
 Two programs that behave alike on the probes are taken for duplicates before any score is paid for. The probes are
-therefore unequal on purpose: three models of different norm that share a direction, several shapes (1-D, 2-D, 3-D),
-depths and names, so that norms, cosines, signs, orders and schedules all leave a trace.
+therefore unequal on purpose: as many models as the campaign has experts, of different norm, that share a direction; several
+shapes (1-D, 2-D, 3-D); every kind of parameter that a Llama has, at eight depths; so that norms, cosines, signs, orders,
+schedules and branches on names all leave a trace. Not covered: a branch that needs one kind at one depth that no probe has.
 
 The numbers come out of BLAKE3 by exact arithmetic, not out of a library's generator: they, and with them every
 behaviour hash in an archive, stay the same over versions of torch and numpy.
@@ -10,6 +11,7 @@ behaviour hash in an archive, stay the same over versions of torch and numpy.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -19,32 +21,54 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
+from merges.errors import OptionError
 from sandbox import TensorJob
 
 __all__ = ["PROBE_MODELS", "behaviour_hash", "probe_jobs"]
 
-PROBE_MODELS = ("model_0", "model_1", "model_2")
+PROBE_MODELS = tuple(f"model_{i}" for i in range(8))
+MIN_EXPERTS, DEFAULT_EXPERTS, MAX_EXPERTS = 2, 3, len(PROBE_MODELS)
 HASH_CHARACTERS = 16
 
 _PROBES: tuple[tuple[str, float, tuple[int, ...]], ...] = (
     ("model.embed_tokens.weight", 0.0, (20, 12)),
-    ("model.layers.0.mlp.down_proj.weight", 0.0, (12, 24)),
-    ("model.layers.1.self_attn.q_proj.weight", 1 / 3, (16, 16)),
-    ("model.layers.2.mlp.experts.up_proj.weight", 2 / 3, (2, 6, 10)),
-    ("model.layers.3.input_layernorm.weight", 1.0, (24,)),
+    ("model.layers.0.mlp.gate_proj.weight", 0.0, (15, 8)),
+    ("model.layers.1.self_attn.q_proj.weight", 1 / 7, (12, 12)),
+    ("model.layers.1.input_layernorm.weight", 1 / 7, (24,)),
+    ("model.layers.2.self_attn.v_proj.weight", 2 / 7, (6, 16)),
+    ("model.layers.3.mlp.up_proj.weight", 3 / 7, (18, 8)),
+    ("model.layers.4.self_attn.k_proj.weight", 4 / 7, (8, 14)),
+    ("model.layers.5.mlp.down_proj.weight", 5 / 7, (10, 24)),
+    ("model.layers.5.post_attention_layernorm.weight", 5 / 7, (20,)),
+    ("model.layers.6.self_attn.o_proj.weight", 6 / 7, (14, 10)),
+    ("model.layers.7.mlp.experts.up_proj.weight", 1.0, (2, 6, 10)),
     ("model.norm.weight", 1.0, (33,)),
+    ("lm_head.weight", 1.0, (16, 12)),
 )
-_NORMS = (0.010, 0.004, 0.022)  # root mean squares of the three task vectors, in the range of real fine-tunes
-_SHARED = 0.45  # weight of the direction that all three models share
+_NORMS = (0.010, 0.004, 0.022, 0.007, 0.031, 0.013, 0.0025, 0.017)
+"""Root mean squares of the task vectors, in the range of real fine-tunes."""
+_SHARED = 0.45  # weight of the direction that all models share
 _BASE_RMS = 0.25
 
-_PROJECTIONS = 3
+_PROJECTIONS = 2
 _DECIMALS = 4
 
 
-def probe_jobs() -> tuple[TensorJob, ...]:
-    """Build the probe tensors: fresh copies, the same values always, with `base` and a fixed seed for each."""
-    return tuple(_probe(name, depth, shape) for name, depth, shape in _PROBES)
+def probe_jobs(experts: int = DEFAULT_EXPERTS) -> tuple[TensorJob, ...]:
+    """Build the probe tensors: fresh copies, the same values always, with `base` and a fixed seed for each.
+
+    Args:
+        experts: number of task vectors per probe, 2 to 8: as many as the programs will be given, or a weight that only a
+            fourth expert gets leaves no trace, and a program for two experts fails. Fewer are the first of more.
+
+    Raises:
+        OptionError: another number of experts.
+    """
+    if not MIN_EXPERTS <= experts <= MAX_EXPERTS:
+        raise OptionError(
+            f"experts: expected {MIN_EXPERTS} to {MAX_EXPERTS} for the probes, got {experts}; give as many"
+        )
+    return tuple(_probe(name, depth, shape, experts) for name, depth, shape in _PROBES)
 
 
 def behaviour_hash(outputs: Mapping[str, Tensor]) -> str:
@@ -58,7 +82,7 @@ def behaviour_hash(outputs: Mapping[str, Tensor]) -> str:
     Args:
         outputs: probe name -> merged task vector, as `Sandbox.execute` returns them for `probe_jobs()`. Order is free.
     """
-    digest = blake3(b"behaviour 1")
+    digest = blake3(b"behaviour 2")
     for name in sorted(outputs):
         tensor = outputs[name]
         values = tensor.detach().to(torch.float64).reshape(-1).numpy()
@@ -73,17 +97,21 @@ def _summary(name: str, values: npt.NDArray[np.float64]) -> list[int]:
         return []
     scale = 10**_DECIMALS
     numbers = [round(math.log(rms) * scale)]
-    for k in range(_PROJECTIONS):
-        direction = _numbers(f"projection {k} of {name}", values.size)
+    for direction in _directions(name, values.size):
         numbers.append(round(float(values @ direction) / (rms * math.sqrt(values.size)) * scale))
     return numbers
 
 
-def _probe(name: str, depth: float, shape: tuple[int, ...]) -> TensorJob:
+@functools.lru_cache(maxsize=4 * len(_PROBES))
+def _directions(name: str, size: int) -> tuple[npt.NDArray[np.float64], ...]:
+    return tuple(_numbers(f"projection {k} of {name}", size) for k in range(_PROJECTIONS))
+
+
+def _probe(name: str, depth: float, shape: tuple[int, ...], experts: int) -> TensorJob:
     size = math.prod(shape)
     shared = _numbers(f"shared of {name}", size)
     vectors = {}
-    for model, rms in zip(PROBE_MODELS, _NORMS, strict=True):
+    for model, rms in zip(PROBE_MODELS[:experts], _NORMS[:experts], strict=True):
         own = _numbers(f"{model} of {name}", size)
         mixed = _SHARED * shared + math.sqrt(1 - _SHARED**2) * own
         vectors[model] = torch.from_numpy((rms * mixed).astype(np.float32)).reshape(shape)

@@ -6,7 +6,7 @@ milliseconds on probe tensors; only a new, working program is paid a merge and a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,13 +23,17 @@ RETRIED = frozenset({Reason.TIMEOUT})
 
 
 @dataclass(frozen=True)
-class Merged:
-    """A candidate after the sandbox: what the probes and the real tensors gave, or where it stopped."""
+class Ran:
+    """A candidate after the sandbox: what the probes gave, its original if it is a duplicate, else what the real tensors gave.
+
+    `original` and `merge` are None where the probes failed; one of them is set where they did not.
+    """
 
     candidate: Candidate
     probe: ExecutionResult
-    behaviour: str | None
-    merge: ExecutionResult | None
+    behaviour: str | None = None
+    original: ProgramId | None = None
+    merge: ExecutionResult | None = None
 
 
 class Known:
@@ -61,52 +65,57 @@ class Known:
 def assess_all(bench: Bench, candidates: Iterable[Candidate], known: Known) -> Iterator[tuple[Candidate, Assessment]]:
     """Assess candidates in their order, the sandbox one candidate ahead of the scorer.
 
-    Whether a candidate is a duplicate is decided in order, after all earlier ones: the result does not depend on the overlap.
+    One thread runs the sandbox and decides on duplicates, in order: the result does not depend on the overlap.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox") as ahead:
         waiting = iter(candidates)
         first = next(waiting, None)
-        running = ahead.submit(_run, bench, first) if first else None
+        running = ahead.submit(_run, bench, first, known) if first else None
         while running is not None:
-            merged = running.result()
+            ran = running.result()
             following = next(waiting, None)
-            running = ahead.submit(_run, bench, following) if following else None
+            running = ahead.submit(_run, bench, following, known) if following else None
             try:
-                assessment = _judge(bench, merged, known)
+                assessment = _judge(bench, ran)
             except BaseException:
                 if running is not None:
                     running.cancel()
                 raise
-            known.add(merged.candidate.program.id, assessment.behaviour)
-            yield merged.candidate, assessment
+            yield ran.candidate, assessment
 
 
-def _run(bench: Bench, candidate: Candidate) -> Merged:
-    """Everything that happens in the sandbox."""
-    source = candidate.program.source
-    probe = bench.probe(source)
-    if probe.reason in RETRIED:
-        probe = bench.probe(source)
+def _run(bench: Bench, candidate: Candidate, known: Known) -> Ran:
+    """Everything that happens in the sandbox: probe, look for an earlier program that does the same, merge."""
+    source, program = candidate.program.source, candidate.program.id
+    probe = _patiently(bench.probe, source)
     if not probe.ok:
-        return Merged(candidate, probe, None, None)
+        known.add(program, None)
+        return Ran(candidate, probe)
     assert probe.outputs is not None
-    merge = bench.merge(source)
-    if merge.reason in RETRIED:
-        merge = bench.merge(source)
-    return Merged(candidate, probe, behaviour_hash(probe.outputs), merge)
-
-
-def _judge(bench: Bench, merged: Merged, known: Known) -> Assessment:
-    """Outcome and, for a new working program, score."""
-    last = merged.merge or merged.probe
-    original = known.original(merged.candidate.program.id, merged.behaviour)
-    if not last.ok:
-        return _fault(last, merged.behaviour)
+    behaviour = behaviour_hash(probe.outputs)
+    original = known.original(program, behaviour)
+    known.add(program, behaviour)
     if original is not None:
-        return _assessment(Outcome.DUPLICATE, last, merged.behaviour, duplicate_of=original)
-    assert last.outputs is not None
-    scored = bench.score_vectors(last.outputs)
-    return _assessment(Outcome.OK, last, merged.behaviour, score=scored.score, score_seconds=scored.seconds)
+        return Ran(candidate, probe, behaviour, original=original)
+    return Ran(candidate, probe, behaviour, merge=_patiently(bench.merge, source))
+
+
+def _patiently(execute: Callable[[str], ExecutionResult], source: str) -> ExecutionResult:
+    result = execute(source)
+    return execute(source) if result.reason in RETRIED else result
+
+
+def _judge(bench: Bench, ran: Ran) -> Assessment:
+    """Outcome and, for a new working program, score."""
+    if ran.original is not None:
+        return _assessment(Outcome.DUPLICATE, ran.probe, ran.behaviour, duplicate_of=ran.original)
+    if ran.merge is None:
+        return _fault(ran.probe, ran.behaviour)
+    if ran.merge.outputs is None:
+        return _fault(ran.merge, ran.behaviour)
+    scored = bench.score_vectors(ran.merge.outputs)
+    more = {"score": scored.score, "score_seconds": scored.seconds, "sha256": ran.merge.sha256}
+    return _assessment(Outcome.OK, ran.merge, ran.behaviour, **more)
 
 
 def _fault(result: ExecutionResult, behaviour: str | None) -> Assessment:
@@ -123,7 +132,6 @@ def _assessment(outcome: Outcome, result: ExecutionResult, behaviour: str | None
         line=result.line,
         rule=result.rule,
         behaviour=behaviour,
-        sha256=result.sha256,
         execute_seconds=result.seconds,
         peak_memory_bytes=result.peak_memory_bytes,
         isolation=result.isolation.level,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.bench import Bench
+from engine.config import BaselinesSection
 from engine.errors import HostError
 from engine.records import Trial
 from engine.store import Store, trial_key
@@ -55,6 +56,17 @@ def tuned_ranges(name: str, experts: int) -> Ranges:
     return TUNED.get(name, {})
 
 
+def budget_of(name: str, experts: int, evaluations: int) -> int:
+    """Dev evaluations of one method: `evaluations` for every tuned hyper-parameter; 1 where it has none."""
+    ranges = tuned_ranges(name, experts)
+    return evaluations * len(ranges) if ranges else 1
+
+
+def planned_evaluations(section: BaselinesSection, experts: int) -> int:
+    """Dev evaluations of all configured methods together."""
+    return sum(budget_of(name, experts, section.evaluations) for name in section.names)
+
+
 def tune_all(bench: Bench, store: Store, on_trial: Callable[[Trial], None]) -> None:
     """Score the seed, every expert, and tune every configured human-made merge; trials already stored are not repeated."""
     stored = {trial_key(t.name, t.parameters): t for t in store.trials()}
@@ -71,7 +83,7 @@ def tune_all(bench: Bench, store: Store, on_trial: Callable[[Trial], None]) -> N
             remember(Trial(label, kind, {}, bench.score_model(name).score))
     for name in bench.config.baselines.names:
         ranges = tuned_ranges(name, len(bench.experts))
-        budget = bench.config.baselines.evaluations * max(1, len(ranges)) if ranges else 1
+        budget = budget_of(name, len(bench.experts), bench.config.baselines.evaluations)
 
         def score(parameters: Parameters, name: str = name) -> float:
             found = stored.get(trial_key(name, parameters))

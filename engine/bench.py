@@ -46,8 +46,12 @@ def expert_names(references: tuple[str, ...]) -> tuple[str, ...]:
     """Names that programs see: the last part of each reference, made unique by a number where two agree."""
     names: list[str] = []
     for reference in references:
-        name = Path(reference.rstrip("/")).name or "expert"
-        names.append(name if name not in names else f"{name}_{len(names)}")
+        name = plain = Path(reference.rstrip("/")).name or "expert"
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{plain}_{number}"
+        names.append(name)
     return tuple(names)
 
 
@@ -114,12 +118,13 @@ class Bench:
         self.experts = {
             name: Checkpoint.open(path) for name, path in zip(expert_names(models.experts), references, strict=True)
         }
-        self.names = mergeable(self.base, select(self.base.names, models.merge))
+        twin = self.base.tied_duplicate()  # merged apart from the embedding it repeats, it could come to differ
+        self.names = tuple(n for n in mergeable(self.base, select(self.base.names, models.merge)) if n != twin)
         check_compatible(self.base, self.experts, self.names)
         jobs = task_jobs(self.base, self.experts, self.names, run_seed=self.config.campaign.seed, program_id="")
         self._bases = {job.name: job.base for job in jobs if job.base is not None}
         self._packed = self.sandbox.pack(jobs)
-        self._probes = self.sandbox.pack(probe_jobs())
+        self._probes = self.sandbox.pack(probe_jobs(len(self.experts)))
         self.benchmark, self.dev = open_benchmark(self.config, "dev")
         refuse_overlap(
             self.dev, open_benchmark(self.config, "test")[1]
@@ -129,6 +134,9 @@ class Bench:
         self.evaluator: Evaluator = TransformersEvaluator(
             base_path, dtype=getattr(torch, models.dtype), threads=threads, device=models.device, **options
         )
+        # A tensor that the resident model does not know is the user's to leave out: say so now, not after the first merge.
+        self.evaluator.swap({name: self.base.read(name) for name in self.names})
+        self.evaluator.restore()
 
     def __enter__(self) -> Bench:
         return self

@@ -18,7 +18,7 @@ from engine.baselines import tune_all
 from engine.bench import Bench, thread_count
 from engine.config import CampaignConfig
 from engine.finale import run_final
-from engine.generators import open_generator
+from engine.generators import Generator, open_generator
 from engine.learning import choose_pairs, train_dpo
 from engine.progress import Progress
 from engine.records import Outcome, Program, Sampling
@@ -35,8 +35,10 @@ def run_campaign(folder: Path, progress: Progress) -> None:
     """
     config = rundir.read_config(folder)
     with rundir.locked(folder), Bench(config) as bench:
+        open_current(config, locations.model(config.generator.model)).close()  # a mistake shows before hours of tuning
         rundir.check_manifest(folder, rundir.manifest(config, bench))
         store = Store.in_folder(folder, create=True)
+        progress.plan(len(bench.experts), store)
         try:
             with progress.stage("tune", 0, store):
                 tune_all(bench, store, progress.trial)
@@ -47,7 +49,7 @@ def run_campaign(folder: Path, progress: Progress) -> None:
                     assess(bench, store, iteration, progress)
                 if iteration < config.campaign.iterations:
                     with progress.stage("learn", iteration, store):
-                        learn(config, folder, store, iteration)
+                        learn(config, folder, store, iteration, progress)
             with progress.stage("final", config.campaign.iterations + 1, store):
                 run_final(bench, store, progress.final)
             store.set_meta("state", {"finished": True, "digest": store.digest()})
@@ -62,7 +64,7 @@ def propose(config: CampaignConfig, folder: Path, store: Store, iteration: int, 
     if done == wanted:
         return
     source, version = latest_generator(config, folder, store)
-    generator = open_generator(section, source)
+    generator = open_current(config, source)
     temperature = section.temperature / (1 + section.temperature_decay * (iteration - 1))
     for batch in range(done // section.batch, -(-wanted // section.batch)):
         progress.check()
@@ -88,7 +90,7 @@ def assess(bench: Bench, store: Store, iteration: int, progress: Progress) -> No
         progress.check()
 
 
-def learn(config: CampaignConfig, folder: Path, store: Store, iteration: int) -> None:
+def learn(config: CampaignConfig, folder: Path, store: Store, iteration: int, progress: Progress) -> None:
     """Update the generator on this iteration's measured programs, unless the method is `none` or there is nothing to learn from."""
     if iteration in store.updates() or config.learn.method == "none" or config.generator.kind != "model":
         return
@@ -107,8 +109,16 @@ def learn(config: CampaignConfig, folder: Path, store: Store, iteration: int) ->
             config.learn,
             seed=seed,
             threads=thread_count(config.models),
+            device=config.models.device,
+            check=progress.check,
         )
     store.add_update(iteration, config.learn.method, report)
+    progress.learnt()
+
+
+def open_current(config: CampaignConfig, source: str) -> Generator:
+    """The campaign's generator with the weights in `source`."""
+    return open_generator(config.generator, source, config.models.device)
 
 
 def latest_generator(config: CampaignConfig, folder: Path, store: Store) -> tuple[str, str]:

@@ -67,7 +67,7 @@ def apply_command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the program's random numbers.")] = 0,
     max_memory: Annotated[str | None, typer.Option(help="Bound for tensors held at once, as 2GB or 512MB.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu; merging on a GPU is not there yet.")] = "cpu",
     as_json: Json = False,
 ) -> None:
     """Merge experts into a new model folder with a discovered or human-made program.
@@ -92,7 +92,7 @@ def apply_command(
             out=out,
             sandbox=sandbox,
             selection=merge or found.merge or "all",
-            parameters={**found.parameters, **_numbers(param)},
+            parameters=_numbers(param),
             run_seed=seed,
             max_memory_bytes=_bytes(max_memory),
             device=device,

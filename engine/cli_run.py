@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,10 @@ def run(
     extra = [*(settings or []), *([f"campaign.max_hours={max_hours}"] if max_hours is not None else [])]
     config = load_config(locations.campaign_file(campaign), extra)
     folder = rundir.new_folder(config, out, datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
-    _go(folder, config)
+    try:
+        _go(folder, config)
+    finally:
+        rundir.discard_if_unborn(folder)
 
 
 def resume(
@@ -127,6 +131,7 @@ def _go(folder: Path, config: CampaignConfig) -> None:
     """Run the campaign in `folder` with live progress, then print what it found."""
     from engine import tables
     from engine.campaign import run_campaign
+    from engine.outcome import report_error
     from engine.progress import Progress
     from engine.quiet import quiet_libraries
     from engine.store import Store
@@ -139,8 +144,12 @@ def _go(folder: Path, config: CampaignConfig) -> None:
         f"Campaign {config.campaign.name}: {config.campaign.iterations} × {config.campaign.programs} programs; archive {folder}",
         highlight=False,
     )
-    with _stopping_in_order(progress):
-        run_campaign(folder, progress)
+    try:
+        with _stopping_in_order(progress):
+            run_campaign(folder, progress)
+    except KeyboardInterrupt:
+        report_error(f"stopped at once; nothing finished is lost. Go on with: mergewright resume {folder}", code=130)
+        raise typer.Exit(130) from None
     store = Store.in_folder(folder)
     try:
         console.print()
@@ -155,6 +164,7 @@ def _stopping_in_order(progress: Progress) -> Iterator[None]:
 
     def handler(number: int, _frame: FrameType | None) -> None:
         progress.request_stop("Ctrl-C" if number == signal.SIGINT else "asked to end")
+        os.write(2, b"\nstopping when the step in work is done; Ctrl-C again stops at once\n")
         signal.signal(number, signal.default_int_handler)
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}

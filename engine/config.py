@@ -6,18 +6,25 @@ the key, what was expected, what was got. Nothing here can switch on remote code
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from engine.errors import ConfigError
+from merges import library
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+
+
+PAIRWISE = frozenset({"slerp", "nuslerp"})
+"""Human-made merges of exactly two models."""
 
 
 class _Section(BaseModel):
@@ -39,7 +46,7 @@ class ModelsSection(_Section):
     """What is merged. Names of experts are what programs see as keys of `model_dict`, in this order."""
 
     base: str = "pocket/seed"
-    experts: tuple[str, ...] = Field(
+    experts: Names = Field(
         default=("pocket/expert_a", "pocket/expert_b", "pocket/expert_c"), min_length=2, max_length=8
     )
     merge: str = "all"
@@ -54,7 +61,7 @@ class GeneratorSection(_Section):
     kind: Literal["model", "grammar", "scripted"] = "model"
     model: str = "pocket/generator"
     prompt: Literal["pocket", "chat"] = "pocket"
-    temperature: Positive = 1.2
+    temperature: Positive = 1.0
     temperature_decay: Annotated[float, Field(ge=0.0)] = 0.2
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_new_tokens: Count = 320
@@ -88,7 +95,7 @@ class BenchmarkSection(_Section):
 class BaselinesSection(_Section):
     """Human-made merges, tuned on dev. `evaluations`: dev scores per tuned hyper-parameter."""
 
-    names: tuple[str, ...] = (
+    names: Names = (
         "task_arithmetic",
         "weighted_task_arithmetic",
         "ties",
@@ -97,6 +104,16 @@ class BaselinesSection(_Section):
         "breadcrumbs",
     )
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 12
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in library.names():
+                raise ValueError(f"names out of {', '.join(library.names())}")
+        if len(set(names)) < len(names):
+            raise ValueError("each name once")
+        return names
 
 
 class LearnSection(_Section):
@@ -126,6 +143,15 @@ class CampaignConfig(_Section):
     benchmark: BenchmarkSection = BenchmarkSection()
     baselines: BaselinesSection = BaselinesSection()
     learn: LearnSection = LearnSection()
+
+    @model_validator(mode="after")
+    def _pairs_only(self) -> CampaignConfig:
+        count = len(self.models.experts)
+        if count != 2 and (wrong := PAIRWISE.intersection(self.baselines.names)):
+            raise ValueError(
+                f"methods for {count} experts in baselines.names (leave out {', '.join(sorted(wrong))}, for 2 only)"
+            )
+        return self
 
 
 def load_config(path: Path, settings: Sequence[str] = ()) -> CampaignConfig:
@@ -188,9 +214,19 @@ def _explain(error: ValidationError) -> str:
             )
             parts.append(f"key '{key}': expected one of {', '.join(fields)}; got an unknown key")
         else:
-            expected = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            parts.append(f"key '{key}': expected {expected}, got {item['input']!r}")
+            expected = _plain(item["msg"])
+            parts.append(f"key '{key}': expected {expected}, got {item['input']!r}" if key else f"expected {expected}")
     return "; ".join(parts) + "; mend the file or the --set"
+
+
+def _plain(message: str) -> str:
+    """What pydantic says, as the end of "expected …"."""
+    for start in ("Input should be ", "Value error, "):
+        message = message.removeprefix(start)
+    message = re.sub(
+        r"^(Tuple|List) should have (.*) items? after validation, not (\d+)$", r"\2 values (got \3)", message
+    )
+    return re.sub(r"^String should match pattern '(.*)'$", r"text of the form \1", message)
 
 
 def _known_keys(section: Any) -> tuple[str, ...]:

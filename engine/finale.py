@@ -7,7 +7,7 @@ shown with simultaneous intervals, since the best of fourteen on test would be a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from engine.store import Store
 from merges import library
 
 LEVEL = 0.95
+RESAMPLES = 40_000  # of the bootstrap: at a fifteenth of 5 % a tail must still hold some sixty of them
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Row:
 
     Attributes:
         final: the subject and its scores.
-        interval: of the test share; simultaneous with the others' for discovered programs that are not first on dev.
-        simultaneous: whether the interval is of that kind.
-        against_human: test difference to the human-made merge first on dev, paired by problem; None for that merge itself.
+        interval: of the test share.
+        simultaneous: whether interval and difference hold together with those of the other discovered programs not first on dev.
+        against_human: test difference to the human-made merge first on dev, paired by problem; None for that merge itself. Its
+            p-value is multiplied by their number where it is simultaneous (Bonferroni).
     """
 
     final: Final
@@ -102,10 +104,18 @@ def final_table(finals: tuple[Final, ...], *, seed: int) -> list[Row]:
     for final in finals:
         k, n = final.score.bits.count("1"), final.score.n
         special = simultaneous.get(final.name) if final.kind == "discovered" else None
-        against = (
-            paired_difference(final.score.bits, human.score.bits, np.random.default_rng(seed))
-            if human and final is not human
-            else None
-        )
+        against = None
+        if human and final is not human:
+            against = _against(final, human, seed, len(others) if special else 1)
         rows.append(Row(final, special or wilson(k, n, LEVEL), special is not None, against))
     return rows
+
+
+def _against(final: Final, human: Final, seed: int, together: int) -> PairedDifference:
+    """The paired difference, at a level and with a p-value that hold for `together` comparisons at once."""
+    level = 1 - (1 - LEVEL) / together
+    plain = paired_difference(
+        final.score.bits, human.score.bits, np.random.default_rng(seed), level=level, resamples=RESAMPLES
+    )
+    interval = replace(plain.interval, level=LEVEL)
+    return replace(plain, interval=interval, p_value=min(1.0, together * plain.p_value))

@@ -2,7 +2,7 @@
 
 Self-Developing (https://arxiv.org/abs/2410.15639): chosen are the top 3 % by dev score, rejected the bottom 10 %, and from the second
 iteration the top 3 of every earlier one are chosen too. The paper leaves the pairing open; ours: the i-th chosen program meets
-`pairs_per_chosen` rejected ones in turn, so no program dominates. Small runs have floors, else 3 % of 200 would be six programs.
+`pairs_per_chosen` rejected ones in turn, so no program dominates. Small runs have floors: 3 % of a hundred scored programs would be three.
 Only dev scores enter, only programs that ran and were new: a duplicate would count its original twice.
 """
 
@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,23 +74,40 @@ def choose_pairs(by_iteration: Mapping[int, Sequence[Candidate]], section: Learn
 
 
 def train_dpo(
-    source: str, pairs: Sequence[Pair], target: Path, section: LearnSection, *, seed: int, threads: int
+    source: str,
+    pairs: Sequence[Pair],
+    target: Path,
+    section: LearnSection,
+    *,
+    seed: int,
+    threads: int,
+    device: str = "cpu",
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train the generator in folder `source` on `pairs` and write the result to `target`, whole or not at all.
 
     The reference model is the generator before this update. With `lora_rank` > 0 a LoRA adapter (alpha = rank) is trained and merged
     into the weights, so every generator in a run is a plain model folder; 0 trains all weights.
 
+    Args:
+        device: "cpu" or "cuda".
+        check: called after every step; what it raises stops the training, and nothing is written.
+
     Returns:
         Figures of the training: steps, losses, share of pairs the trained model ranks rightly, folder's hash.
+
+    Raises:
+        HostError: the result cannot be written.
     """
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    work = Path(tempfile.mkdtemp(prefix=".training-", dir=target.parent))
+    work = target.parent / f".training-{target.name}"
     try:
-        figures = _train(source, pairs, work, section, seed)
+        shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed while it trained
+        work.mkdir()
+        figures = _train(source, pairs, work, section, seed=seed, device=device, check=check)
         figures["generator_hash"] = weights_hash((work / "model").glob("*.safetensors"))
         if target.exists():  # left by a run that died between this rename and the archive's row
             shutil.rmtree(target)
@@ -106,12 +122,25 @@ def train_dpo(
     return figures
 
 
-def _train(source: str, pairs: Sequence[Pair], work: Path, section: LearnSection, seed: int) -> dict[str, Any]:
+def _train(
+    source: str,
+    pairs: Sequence[Pair],
+    work: Path,
+    section: LearnSection,
+    *,
+    seed: int,
+    device: str,
+    check: Callable[[], None],
+) -> dict[str, Any]:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl import DPOConfig, DPOTrainer
+
+    class Checking(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: object, **__: object) -> None:
+            check()
 
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -133,7 +162,7 @@ def _train(source: str, pairs: Sequence[Pair], work: Path, section: LearnSection
         lr_scheduler_type="cosine",
         warmup_steps=2,
         seed=seed,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device == "cpu",
         bf16=False,
         dataloader_pin_memory=False,
         max_length=None,
@@ -147,10 +176,11 @@ def _train(source: str, pairs: Sequence[Pair], work: Path, section: LearnSection
         model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora
     )
     trainer.remove_callback(PrinterCallback)  # it prints raw figures; ours go into the archive
+    trainer.add_callback(Checking())
     trainer.train()
     trained = trainer.model.merge_and_unload() if lora else trainer.model
     trained.save_pretrained(work / "model")
-    tokenizer.save_pretrained(work / "model")
+    _save_tokenizer(tokenizer, work / "model")
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     return {
         "steps": trainer.state.global_step,
@@ -158,3 +188,12 @@ def _train(source: str, pairs: Sequence[Pair], work: Path, section: LearnSection
         "loss_last": history[-1]["loss"] if history else None,
         "pairs_ranked_rightly": history[-1].get("rewards/accuracies") if history else None,
     }
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    try:
+        tokenizer.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # the tokenizers library has no class of its own for a write that failed
+        raise OSError(str(error)) from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine import locations
@@ -22,19 +22,17 @@ class Found:
 
     Attributes:
         source: its text.
-        origin: for the provenance: "library:ties", "archive:runs/x#id", or the file's path.
-        parameters: hyper-parameters it was scored with, where the archive says so.
+        origin: for the provenance: "library:ties", "archive:x#id", or the file's path.
         merge: which parameters were merged when it was scored; None outside archives.
     """
 
     source: str
     origin: str
-    parameters: Mapping[str, float] = field(default_factory=dict)
     merge: str | None = None
 
 
 def find_program(reference: str) -> Found:
-    """Find a program.
+    """Find a program: a `.py` file, a library name, an id in any archive below runs/, or RUN#ID for an archive elsewhere.
 
     Raises:
         UnknownNameError: nobody has it, or several do; says which places were searched.
@@ -43,7 +41,9 @@ def find_program(reference: str) -> Found:
         return _from_file(Path(reference))
     if reference in library.names():
         return Found(library.source(reference), f"library:{reference}")
-    matches = [(folder, c) for folder in run_folders() for c in _matching(folder, reference)]
+    run, named, beginning = reference.rpartition("#")
+    folders = [locations.run_folder(run)] if named else run_folders()
+    matches = [(folder, c) for folder in folders for c in _matching(folder, beginning)]
     ids = {c.program.id for _, c in matches}
     if len(ids) == 1:
         folder, candidate = matches[0]
@@ -60,7 +60,7 @@ def find_program(reference: str) -> Found:
         )
     raise UnknownNameError(
         f"program '{reference}': expected a .py file, a library name ({', '.join(library.names())}) or an id from an archive below "
-        f"{locations.RUNS}/, got none of these; `mergewright archive list RUN` shows ids"
+        f"{locations.RUNS}/ (RUN#ID for another place), got none of these; `mergewright archive list RUN` shows ids"
     )
 
 

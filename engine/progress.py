@@ -6,12 +6,14 @@ On a terminal one live line is redrawn, elsewhere (CI, a log) a plain line is pr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
 
+from engine.baselines import planned_evaluations
 from engine.config import CampaignConfig
 from engine.errors import Interrupted
 from engine.records import Assessment, Candidate, Final, Outcome, Trial
@@ -46,8 +48,10 @@ class Progress:
         self._printed = float("-inf")
         self._count = self._assessed = self._valid = 0
         self._best: float | None = None
-        self._done_programs = self._session_programs = 0
-        self._assess_seconds = 0.0
+        self._planned: Mapping[str, int] = {}
+        self._finished: Counter[str] = Counter()  # units, those of earlier sessions included
+        self._paced: Counter[str] = Counter()  # units of this session's ended stages, and their seconds
+        self._spent: dict[str, float] = {}
 
     def request_stop(self, reason: str) -> None:
         """Ask the run to stop at the next safe point; may be called from a signal handler."""
@@ -65,15 +69,32 @@ class Progress:
         if self._stop is not None:
             raise Interrupted(f"stopped in order ({self._stop}); nothing is lost. Go on with: {self._hint}")
 
+    def plan(self, experts: int, store: Store) -> None:
+        """Count the units of every stage, so that the time left can be shown; what the archive holds is done."""
+        campaign, baselines = self._config.campaign, self._config.baselines
+        programs, models = campaign.iterations * campaign.programs, 1 + experts
+        self._planned = {
+            "tune": models + planned_evaluations(baselines, experts),
+            "propose": programs,
+            "assess": programs,
+            "learn": campaign.iterations - 1,
+            "final": models + len(baselines.names) + campaign.finalists,
+        }
+        earlier = store.candidates()
+        self._best = max((c.score for c in earlier if c.score is not None), default=None)
+        self._finished = Counter(
+            tune=len(store.trials()),
+            propose=len(earlier),
+            assess=sum(c.assessment.outcome is not Outcome.PENDING for c in earlier),
+            learn=len(store.updates()),
+            final=len(store.finals()),
+        )
+
     @contextmanager
     def stage(self, name: str, iteration: int, store: Store) -> Iterator[None]:
         """Show a stage, and add its wall-clock seconds and count to the archive however it ends."""
         self.check()
         self._stage, self._iteration, self._stage_start, self._count = name, iteration, self._clock(), 0
-        if self._best is None:
-            earlier = store.candidates()
-            self._best = max((c.score for c in earlier if c.score is not None), default=None)
-            self._done_programs = sum(c.assessment.outcome is not Outcome.PENDING for c in earlier)
         try:
             if self._console and self._console.is_terminal:
                 with self._console.status(self._line()) as self._status:
@@ -84,25 +105,36 @@ class Progress:
         finally:
             self._status = None
             seconds = self._clock() - self._stage_start
+            self._spent[name] = self._spent.get(name, 0.0) + seconds
+            self._paced[name] += self._count
+            self._stage = ""
             if self._count or seconds > 0.05:  # a stage that a resumed run only passes through is no work
                 store.spend(iteration, name, seconds, self._count)
 
     def trial(self, trial: Trial) -> None:
         """A model or human-made merge was scored on dev."""
         self._count += 1
+        self._finished["tune"] += 1
         self._show()
         self.check()
+
+    def learnt(self) -> None:
+        """The generator was trained."""
+        self._count += 1
+        self._finished["learn"] += 1
+        self._show()
 
     def proposed(self, count: int) -> None:
         """A batch of programs was written."""
         self._count += count
+        self._finished["propose"] += count
         self._show()
 
     def assessed(self, candidate: Candidate, assessment: Assessment) -> None:
         """A candidate was completed."""
         self._count += 1
         self._assessed += 1
-        self._done_programs += 1
+        self._finished["assess"] += 1
         self._valid += assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)
         score = assessment.score.strict if assessment.score else None
         if score is not None and (self._best is None or score > self._best):
@@ -112,6 +144,7 @@ class Progress:
     def final(self, final: Final) -> None:
         """A subject was scored on test."""
         self._count += 1
+        self._finished["final"] += 1
         self._show()
         self.check()
 
@@ -143,11 +176,25 @@ class Progress:
         return " · ".join(parts)
 
     def _time_left(self) -> float | None:
-        """From this session's own pace; nothing before there is one."""
-        if not self._assessed or self._stage == "final":
-            return None
-        total = self._config.campaign.iterations * self._config.campaign.programs
-        return (total - self._done_programs) * (self._clock() - self._start) / self._assessed
+        """Seconds of work ahead, each stage at this session's own pace; of a stage not yet met, at the pace of the scores before it."""
+        here = self._clock() - self._stage_start
+        left = 0.0
+        for stage, total in self._planned.items():
+            spent = self._spent.get(stage, 0.0) + (here if stage == self._stage else 0.0)
+            count = self._paced[stage] + (self._count if stage == self._stage else 0)
+            pace = spent / count if count else self._guess(stage)
+            if pace is None:
+                return None
+            left += pace * max(0, total - self._finished[stage])
+        return left if self._planned else None
+
+    def _guess(self, stage: str) -> float | None:
+        """Seconds a unit of a stage that has not begun: a program costs a score; of the rest only having met it tells."""
+        if stage != "assess":
+            return 0.0
+        count = self._paced["tune"] + (self._count if self._stage == "tune" else 0)
+        here = self._clock() - self._stage_start if self._stage == "tune" else 0.0
+        return (self._spent.get("tune", 0.0) + here) / count if count else None
 
 
 def _clock_text(seconds: float) -> str:

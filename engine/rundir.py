@@ -9,20 +9,22 @@ runs/NAME/
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
+from blake3 import blake3
 
 from engine import locations
-from engine.bench import Bench
+from engine.bench import Bench, open_benchmark, thread_count
 from engine.config import CampaignConfig, build_config
 from engine.errors import HostError, RunError
 from engine.hashing import problems_hash, weights_hash
@@ -41,11 +43,15 @@ RECORDED_PACKAGES = (
 
 
 def new_folder(config: CampaignConfig, out: Path | None, stamp: str) -> Path:
-    """Make the folder of a new run: `out`, or `runs/NAME-STAMP`.
+    """Make the folder of a new run: `out`, or `runs/NAME-STAMP`. Its campaign.json names the threads: sums depend on them.
 
     Raises:
         RunError: the folder holds something already, or cannot be made.
+        HostError: the disk is full.
     """
+    config = config.model_copy(
+        update={"models": config.models.model_copy(update={"threads": thread_count(config.models)})}
+    )
     folder = out or locations.RUNS / f"{config.campaign.name}-{stamp}"
     if (folder / "archive.db").exists():
         raise RunError(
@@ -57,10 +63,25 @@ def new_folder(config: CampaignConfig, out: Path | None, stamp: str) -> Path:
         (folder / "generators").mkdir(parents=True)
         write_whole(folder / "campaign.json", config.model_dump_json(indent=2))
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise HostError(
+                f"run '{folder}': it could not be made ({error.strerror}); free space, or give another --out"
+            ) from error
         raise RunError(
             f"run '{folder}': expected a folder to write in, got {error.strerror}; give another --out"
         ) from error
     return folder
+
+
+def discard_if_unborn(folder: Path) -> None:
+    """Remove what `new_folder` made if the run never came to an archive: a corrected command may use the same folder."""
+    if (folder / "archive.db").exists():
+        return
+    for name in ("campaign.json", "manifest.json", "lock"):
+        (folder / name).unlink(missing_ok=True)
+    for made in (folder / "generators", folder):
+        with suppress(OSError):  # it holds something that is not ours
+            made.rmdir()
 
 
 def read_config(folder: Path) -> CampaignConfig:
@@ -95,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process holds it.
     """
-    with (folder / "lock").open("a+") as handle:
+    with _lock_file(folder) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -104,10 +125,19 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunError(
                 f"run '{folder}': expected no other process on it, got process {holder}; wait for it or end it"
             ) from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with suppress(OSError):  # the number is for the reader of a message; the lock itself needs no space
+            os.ftruncate(handle.fileno(), 0)
+            os.write(handle.fileno(), str(os.getpid()).encode())
         yield
+
+
+def _lock_file(folder: Path) -> TextIO:
+    try:
+        return (folder / "lock").open("a+")
+    except OSError as error:
+        raise HostError(
+            f"run '{folder}': its lock could not be opened ({error.strerror}); make the folder writable, free space, then resume"
+        ) from error
 
 
 def generator_folder(folder: Path, iteration: int) -> Path:
@@ -116,8 +146,10 @@ def generator_folder(folder: Path, iteration: int) -> Path:
 
 
 def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
-    """What has to be the same for a run to be the same: versions, inputs by hash, seeds; and the machine, for the reader."""
+    """What has to be the same for a run to be the same: versions, configuration, inputs by hash; and the machine, for the reader."""
+    _, test = open_benchmark(config, "test")
     return {
+        "campaign": blake3(config.model_dump_json(exclude={"campaign": {"max_hours"}}).encode()).hexdigest(),
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
         "seed": config.campaign.seed,
         "inputs": {
@@ -128,6 +160,7 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
             },
             "generator": _generator_identity(config),
             "dev": problems_hash(bench.dev),
+            "test": problems_hash(test),
         },
         "merged_tensors": len(bench.names),
         "isolation": {"level": bench.sandbox.isolation.level, "missing": list(bench.sandbox.isolation.missing)},
@@ -140,10 +173,10 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
 
 
 def check_manifest(folder: Path, now: Mapping[str, Any]) -> None:
-    """Write the manifest of a new run; on resume, refuse inputs that changed.
+    """Write the manifest of a new run; on resume, refuse what changed.
 
     Raises:
-        RunError: a model, the generator or the problems are not those the run was started with.
+        RunError: a model, the generator, the problems, the configuration or a library is not that of the run's start.
         HostError: the manifest cannot be written.
     """
     path = folder / "manifest.json"
@@ -156,16 +189,35 @@ def check_manifest(folder: Path, now: Mapping[str, Any]) -> None:
                 f"run '{folder}': the manifest could not be written ({error.strerror}); free space, then resume"
             ) from error
         return
-    before = json.loads(path.read_text())["inputs"]
-    for key, value in json.loads(text)["inputs"].items():
-        if before.get(key) != value:
+    now = json.loads(text)
+    try:
+        before = json.loads(path.read_text())
+        inputs, versions, campaign = before["inputs"], before["versions"], before["campaign"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"run '{folder}': expected a readable manifest.json, got {type(error).__name__}; restore it, or start a new run"
+        ) from error
+    for key, value in now["inputs"].items():
+        if inputs.get(key) != value:
             raise RunError(
                 f"run '{folder}': expected the same {key} as at its start, got another (by hash); restore it, or start a new run"
             )
+    for name, installed in now["versions"].items():
+        if versions.get(name) != installed:
+            raise RunError(
+                f"run '{folder}': expected {name} {versions.get(name)} as at its start, got {installed}; install that version, or start a new run"
+            )
+    if campaign != now["campaign"]:
+        raise RunError(
+            f"run '{folder}': expected campaign.json as at its start, got a changed one; restore it, or start a new run with --set"
+        )
 
 
 def _generator_identity(config: CampaignConfig) -> str:
-    """Hash of the generator's weights where it is a folder; its kind or hub id elsewhere."""
+    """Hash of the generator's weights, or of the scripted programs, where they are files; its kind or hub id elsewhere."""
+    if config.generator.kind == "scripted" and config.generator.script:
+        files = sorted(Path(config.generator.script).glob("*.py"))
+        return blake3(b"".join(blake3(file.read_bytes()).digest() for file in files)).hexdigest()
     if config.generator.kind != "model":
         return config.generator.kind
     folder = Path(locations.model(config.generator.model))

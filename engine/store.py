@@ -80,6 +80,16 @@ class Store:
         with _writing(), Session(self._engine) as session, session.begin():
             yield session
 
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        try:
+            with Session(self._engine) as session:
+                yield session
+        except DatabaseError as error:
+            raise RunError(
+                f"archive '{self._engine.url.database}': expected a sound archive, got {type(error.orig).__name__}: {error.orig}; restore it from a copy"
+            ) from error
+
     # candidates
 
     def propose(self, iteration: int, programs: Sequence[Program]) -> None:
@@ -118,7 +128,7 @@ class Store:
         query = select(CandidateRow).order_by(CandidateRow.number)
         if iteration is not None:
             query = query.where(CandidateRow.iteration == iteration)
-        with Session(self._engine) as session:
+        with self._read() as session:
             return tuple(_candidate(row) for row in session.scalars(query))
 
     # trials, finals
@@ -140,7 +150,7 @@ class Store:
 
     def trials(self) -> tuple[Trial, ...]:
         """All trials in the order they were scored."""
-        with Session(self._engine) as session:
+        with self._read() as session:
             rows = session.scalars(select(TrialRow).order_by(TrialRow.number))
             return tuple(Trial(r.name, r.kind, r.parameters, _score_from_json(r.score)) for r in rows)
 
@@ -163,7 +173,7 @@ class Store:
 
     def finals(self) -> tuple[Final, ...]:
         """All test scores in the order they were taken."""
-        with Session(self._engine) as session:
+        with self._read() as session:
             rows = session.scalars(select(FinalRow).order_by(FinalRow.number))
             return tuple(Final(r.name, r.kind, r.rank, r.dev, r.parameters, _score_from_json(r.score)) for r in rows)
 
@@ -176,7 +186,7 @@ class Store:
 
     def updates(self) -> dict[int, dict[str, Any]]:
         """Reports of the updates, by iteration."""
-        with Session(self._engine) as session:
+        with self._read() as session:
             return {
                 row.iteration: {"method": row.method, **row.report}
                 for row in session.scalars(select(UpdateRow).order_by(UpdateRow.iteration))
@@ -194,13 +204,13 @@ class Store:
 
     def stages(self) -> tuple[tuple[int, str, float, int], ...]:
         """(iteration, stage, seconds, count), in the order of iterations; iteration 0 is before the first, the last one the final."""
-        with Session(self._engine) as session:
+        with self._read() as session:
             rows = session.scalars(select(StageRow).order_by(StageRow.iteration, StageRow.stage))
             return tuple((r.iteration, r.stage, r.seconds, r.count) for r in rows)
 
     def meta(self, key: str) -> dict[str, Any] | None:
         """A fact about the run, or None."""
-        with Session(self._engine) as session:
+        with self._read() as session:
             row = session.get(MetaRow, key)
             return dict(row.value) if row else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.statistics import wilson
+from engine import locations
 from engine.baselines import best_by_method
 from engine.config import CampaignConfig
 from engine.finale import Row, final_table
@@ -68,18 +70,20 @@ def final_report(config: CampaignConfig, store: Store, folder: Path) -> Renderab
     if best:
         lines.append(
             _text(
-                f"\nArchive: {folder}    look: mergewright archive show {folder} {best.name}\nApply the winner:\n  {apply_command(config, best.name)}"
+                f"\nArchive: {folder}    look: mergewright archive show {shlex.quote(str(folder))} {best.name}\nApply the winner:\n  {apply_command(config, best.name, folder)}"
             )
         )
     return Group(*lines)
 
 
-def apply_command(config: CampaignConfig, program: str) -> str:
-    """The command that merges this campaign's models with a program, ready to be copied."""
-    experts = " ".join(f"--expert {expert}" for expert in config.models.experts)
-    merge = "" if config.models.merge == "all" else f" --merge '{config.models.merge}'"
-    seed = f" --seed {config.campaign.seed}" if config.campaign.seed else ""
-    return f"mergewright apply {program} --base {config.models.base} {experts}{merge}{seed} --out merged"
+def apply_command(config: CampaignConfig, program: str, folder: Path) -> str:
+    """The command that merges this campaign's models with a program, ready to be copied into a shell."""
+    known = program if folder.resolve().parent == locations.RUNS.resolve() else f"{folder}#{program}"
+    words = ["mergewright", "apply", known, "--base", config.models.base]
+    words += [word for expert in config.models.experts for word in ("--expert", expert)]
+    words += ["--merge", config.models.merge] if config.models.merge != "all" else []
+    words += ["--seed", str(config.campaign.seed)] if config.campaign.seed else []
+    return shlex.join([*words, "--out", "merged"])
 
 
 def _text(line: str) -> Text:
@@ -100,8 +104,9 @@ def _final_cells(row: Row) -> tuple[str, ...]:
     against, p = "–", "–"
     if row.against_human:
         d = row.against_human.interval
-        against = f"{100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-        p = f"{row.against_human.p_value:.2g}"
+        star = " *" if row.simultaneous else ""
+        against = f"{100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]{star}"
+        p = f"{row.against_human.p_value:.2g}{star}"
     return (
         escape(label),
         percent(final.dev),
@@ -126,8 +131,10 @@ def _footnotes(store: Store) -> list[str]:
 def _headline(rows: Sequence[Row]) -> list[str]:
     best = next((r for r in rows if r.final.kind == "discovered" and r.final.rank == 1), None)
     human = next((r for r in rows if r.final.kind == "human" and r.final.rank == 1), None)
-    if best is None or human is None or best.against_human is None:
+    if best is None:
         return ["No program ran: there is nothing to compare."]
+    if human is None or best.against_human is None:
+        return ["No human-made merge was tuned (baselines.names): there is nothing to compare with."]
     d = best.against_human.interval
     verdict = "better than" if d.low > 0 else "worse than" if d.high < 0 else "not told apart from"
     return [

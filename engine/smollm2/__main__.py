@@ -1,6 +1,7 @@
 """`python -m engine.smollm2 --gsm8k PATH --out runs/smollm2`: the seed and the three experts of `campaigns/smollm2.toml`.
 
 Takes some fifteen minutes on two cores. Finished parts are left alone, so a broken run goes on where it stopped.
+The seed's weights come in GGUF: `pip install gguf` first (the extra `gguf`), unless `--seed-model` names the seed.
 """
 
 import argparse
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkUserError
 from engine.errors import EngineError, exit_code
+from engine.quiet import quiet_libraries
 from engine.smollm2.experts import RECIPES, train_expert
 from engine.smollm2.seed import build_seed
 
@@ -22,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seed-model", help="folder or hub id of the seed; the wheel is then not needed")
     parser.add_argument("--only", choices=[recipe.name for recipe in RECIPES], help="make this expert alone")
     arguments = parser.parse_args()
+    quiet_libraries()
     try:
         seed = arguments.seed_model or str(build_seed(arguments.out / "seed", wheel=arguments.wheel))
         print(f"seed: {seed}", flush=True)

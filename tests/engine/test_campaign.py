@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from engine import rundir
+from benchmarks.evaluators import TransformersEvaluator
+from engine import campaign, rundir
+from engine.bench import open_benchmark
 from engine.campaign import derived_seed, run_campaign
 from engine.config import CampaignConfig, build_config
 from engine.errors import Interrupted, RunError
@@ -83,6 +90,31 @@ def test_test_problems_are_touched_once_by_each_finalist_only(scripted: tuple[Ca
     assert len({(f.kind, f.name) for f in finals}) == len(finals)
 
 
+def test_no_model_reads_a_test_problem_before_the_final(
+    scripted: tuple[CampaignConfig, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = scripted
+    questions = {p.question for p in open_benchmark(config, "test")[1]}
+    log: list[str] = []
+    answer, run_final = TransformersEvaluator.answer, campaign.run_final
+
+    def spying(self: TransformersEvaluator, prompts: Sequence[str], **options: Any) -> list[str]:
+        seen = [prompt for prompt in prompts if any(question in prompt for question in questions)]
+        log.append(f"{len(seen)} of {len(prompts)} prompts are of test")
+        return answer(self, prompts, **options)
+
+    def marking(*arguments: Any) -> None:
+        log.append("final")
+        run_final(*arguments)
+
+    monkeypatch.setattr(TransformersEvaluator, "answer", spying)
+    monkeypatch.setattr(campaign, "run_final", marking)
+    subjects = len(start(config, tmp_path / "spied").finals())
+    before, after = log[: log.index("final")], log[log.index("final") + 1 :]
+    assert set(before) == {"0 of 24 prompts are of test"}
+    assert after == ["24 of 24 prompts are of test"] * subjects
+
+
 def test_the_same_seed_gives_the_same_archive(scripted: tuple[CampaignConfig, Path], tmp_path: Path) -> None:
     config, folder = scripted
     assert start(config, tmp_path / "again").digest() == Store.in_folder(folder).digest()
@@ -145,6 +177,26 @@ def test_changed_inputs_are_refused_on_resume(scripted: tuple[CampaignConfig, Pa
     (folder / "campaign.json").write_text(text.replace("pocket/expert_a", "pocket/transfer_a"))
     with pytest.raises(RunError, match="expected the same experts as at its start"):
         run_campaign(folder, Progress(config))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("manifest.json", "{", "", "expected a readable manifest.json"),
+        ("manifest.json", f'"torch": "{torch.__version__}"', '"torch": "0.1"', "expected torch 0.1 as at its start"),
+        ("campaign.json", '"temperature":1.0', '"temperature":0.2', "expected campaign.json as at its start"),
+    ],
+)
+def test_what_would_mix_two_runs_is_refused(
+    scripted: tuple[CampaignConfig, Path], tmp_path: Path, file: str, old: str, new: str, message: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(scripted[1], folder)
+    text = (folder / file).read_text().replace(": ", ":") if file == "campaign.json" else (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    with pytest.raises(RunError, match=re.escape(message)):
+        run_campaign(folder, Progress(scripted[0]))
 
 
 def test_seeds_depend_on_all_their_parts() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import shlex
+from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.statistics import simultaneous_intervals, wilson
+from benchmarks.statistics import mcnemar, simultaneous_intervals, wilson
 from engine import tables
 from engine.config import CampaignConfig
 from engine.finale import final_table
@@ -43,17 +45,37 @@ def test_only_programs_below_the_first_have_simultaneous_intervals() -> None:
     assert {n for n, row in rows.items() if row.simultaneous} == {"bbbb", "cccc"}
 
 
+def test_differences_below_the_first_hold_together() -> None:
+    rows = {row.final.name: row for row in final_table(FINALS, seed=0)}
+    alone = {row.final.name: row for row in final_table(FINALS[:4] + FINALS[5:], seed=0)}
+    first, second = (rows[n].against_human for n in ("aaaa", "cccc"))
+    assert first is not None
+    assert second is not None
+    assert first.p_value == mcnemar(FINALS[3].score.bits, FINALS[1].score.bits)
+    assert second.p_value == 2 * mcnemar(FINALS[5].score.bits, FINALS[1].score.bits)
+    single = alone["cccc"].against_human
+    assert single is not None
+    assert second.interval.low < single.interval.low <= single.interval.high <= second.interval.high
+
+
 def test_a_final_without_programs_still_makes_a_table() -> None:
     assert len(final_table(FINALS[:3], seed=0)) == 3
 
 
 def test_the_apply_command_repeats_what_was_scored() -> None:
     config = CampaignConfig.model_validate({"models": {"merge": "mlp"}, "campaign": {"seed": 3}})
-    command = tables.apply_command(config, "aaaa")
+    command = tables.apply_command(config, "aaaa", Path("runs/x"))
     assert (
         command
-        == "mergewright apply aaaa --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --expert pocket/expert_c --merge 'mlp' --seed 3 --out merged"
+        == "mergewright apply aaaa --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --expert pocket/expert_c --merge mlp --seed 3 --out merged"
     )
+
+
+def test_the_apply_command_can_be_pasted_whatever_the_names(tmp_path: Path) -> None:
+    config = CampaignConfig.model_validate({"models": {"base": "my models/it's", "experts": ["a b", "c"]}})
+    words = shlex.split(tables.apply_command(config, "aaaa", tmp_path / "a run"))
+    assert words[2] == f"{tmp_path}/a run#aaaa", "an archive outside runs/ is named with its folder"
+    assert words[4] == "my models/it's"
 
 
 def test_a_program_cannot_write_control_codes_to_the_terminal() -> None:

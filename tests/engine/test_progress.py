@@ -11,8 +11,11 @@ from rich.console import Console
 from engine.config import CampaignConfig
 from engine.errors import Interrupted
 from engine.progress import Progress
+from engine.records import Trial
 from engine.store import Store
-from tests.engine.conftest import candidate
+from tests.engine.conftest import candidate, dev_score
+
+BASELINES = {"names": ["task_arithmetic", "model_stock"], "evaluations": 1}
 
 
 class Clock:
@@ -25,9 +28,17 @@ class Clock:
 
 def shown(seconds_each: float, tmp_path: Path) -> str:
     clock, out = Clock(), io.StringIO()
-    config = CampaignConfig.model_validate({"campaign": {"iterations": 1, "programs": 10}})
+    config = CampaignConfig.model_validate({"campaign": {"iterations": 1, "programs": 10}, "baselines": BASELINES})
     progress = Progress(config, Console(file=out, width=200, force_terminal=False), clock=clock)
     store = Store.in_folder(tmp_path, create=True)
+    progress.plan(2, store)
+    with progress.stage("tune", 0, store):
+        for name in ("seed", "expert:a", "expert:b", "task_arithmetic", "model_stock"):
+            clock.now += 1000.0
+            progress.trial(Trial(name, "human", {}, dev_score()))
+    with progress.stage("propose", 1, store):
+        clock.now += 20.0
+        progress.proposed(10)
     with progress.stage("assess", 1, store):
         for number, share in enumerate([0.25, None, 0.5, 0.1], start=1):
             clock.now += seconds_each
@@ -42,12 +53,26 @@ def test_the_line_has_stage_pace_valid_rate_best_and_time_left(tmp_path: Path) -
     assert "4 candidates/min" in line
     assert "valid 75 %" in line
     assert "best dev 50.0 %" in line
-    assert "about 1:30 left" in line, "six programs at 15 s each"
+    assert "about 1:30 left" in line, "six programs at 15 s each: neither the tuning nor the writing counts"
 
 
 def test_stage_seconds_and_counts_go_into_the_archive(tmp_path: Path) -> None:
     shown(15.0, tmp_path)
-    assert Store.in_folder(tmp_path).stages() == ((1, "assess", 60.0, 4),)
+    stages = Store.in_folder(tmp_path).stages()
+    assert stages == ((0, "tune", 5000.0, 5), (1, "assess", 60.0, 4), (1, "propose", 20.0, 10))
+
+
+def test_time_left_counts_what_the_archive_holds_as_done(tmp_path: Path) -> None:
+    clock, out, store = Clock(), io.StringIO(), Store.in_folder(tmp_path, create=True)
+    config = CampaignConfig.model_validate({"campaign": {"iterations": 1, "programs": 10}, "baselines": BASELINES})
+    for name in ("seed", "expert:a", "expert:b", "model_stock"):
+        store.add_trial(Trial(name, "seed", {}, dev_score()))
+    progress = Progress(config, Console(file=out, width=200, force_terminal=False), clock=clock)
+    progress.plan(2, store)
+    with progress.stage("tune", 0, store):
+        clock.now += 12.0
+        progress.trial(Trial("ties", "human", {}, dev_score()))
+    assert "about 2:00 left" in out.getvalue().splitlines()[-1], "ten programs at 12 s each, no trial"
 
 
 def test_without_a_stop_a_safe_point_passes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,11 @@ def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "archive.db").write_bytes(b"not a database" * 100)
     with pytest.raises(RunError, match=r"expected a Mergewright archive, got .*file is not a database"):
         Store.in_folder(tmp_path)
+
+
+def test_a_damaged_archive_is_one_line(store: Store, tmp_path: Path) -> None:
+    store.close()
+    with sqlite3.connect(tmp_path / "archive.db") as connection:
+        connection.execute("DROP TABLE trials")
+    with pytest.raises(RunError, match="expected a sound archive, got OperationalError: no such table: trials"):
+        Store.in_folder(tmp_path).trials()

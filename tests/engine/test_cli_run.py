@@ -1,0 +1,68 @@
+"""`mergewright run` as a user meets it: the printed next command works, and a mistake costs nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    "campaign.iterations=1 campaign.programs=4 campaign.finalists=1 generator.kind=grammar benchmark.dev_limit=8 "
+    "benchmark.test_limit=8 baselines.names=task_arithmetic,model_stock baselines.evaluations=1"
+)
+
+
+def mergewright(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "engine.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def settings(text: str) -> list[str]:
+    """`a=b c=d` as --set options."""
+    return [part for setting in text.split() for part in ("--set", setting)]
+
+
+def test_the_printed_apply_command_works_as_printed(tmp_path: Path) -> None:
+    run = mergewright(tmp_path, "run", *settings(TINY), "--out", "elsewhere/my run")
+    assert run.returncode == 0, run.stderr
+    (line,) = (line.strip() for line in run.stdout.splitlines() if line.strip().startswith("mergewright apply"))
+    applied = mergewright(tmp_path, *shlex.split(line)[1:])
+    assert applied.returncode == 0, applied.stderr
+    assert mergewright(tmp_path, "verify", "merged").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("baselines.names=nosuch", "baselines.names': expected names out of"),
+        ("baselines.names=slerp", "expected methods for 3 experts in baselines.names (leave out slerp"),
+        ("generator.kind=scripted", "generator.script: expected a folder of .py programs"),
+        ("generator.model=/nonexistent", "/nonexistent"),
+        ("generator.prompt=chat", "chat template"),
+        ("models.device=cuda", "expected a machine with CUDA"),
+        ("benchmark.name=jsonl", "benchmark"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_work_and_leaves_the_folder_free(
+    tmp_path: Path, setting: str, message: str
+) -> None:
+    kind = "" if setting.startswith("generator") else "generator.kind=grammar "
+    tiny = TINY.replace("generator.kind=grammar ", "")
+    result = mergewright(tmp_path, "run", *settings(f"{tiny} {kind}{setting}"), "--out", "run")
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "tuning" not in result.stdout
+    assert not (tmp_path / "run").exists()

@@ -8,8 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.errors import BenchmarkUserError
-from engine.errors import EngineError, exit_code
+from engine.errors import KNOWN_ERRORS, exit_code
 from engine.quiet import quiet_libraries
 from engine.smollm2.experts import RECIPES, train_expert
 from engine.smollm2.seed import build_seed
@@ -32,7 +31,7 @@ def main() -> int:
             if arguments.only in (None, recipe.name):
                 target = train_expert(recipe, seed_model=seed, gsm8k_data=arguments.gsm8k, out=arguments.out)
                 print(f"{recipe.name}: {target}", flush=True)
-    except (EngineError, BenchmarkUserError) as error:
+    except KNOWN_ERRORS as error:
         print(error, file=sys.stderr)
         return exit_code(error)
     return 0

@@ -106,7 +106,7 @@ def train_expert(recipe: Recipe, *, seed_model: str, gsm8k_data: Path, out: Path
 
     Raises:
         BenchmarkUserError: GSM8K cannot be read.
-        UserError: the seed cannot be loaded.
+        CheckpointError, UserError: the seed cannot be loaded.
         HostError: the model cannot be written.
     """
     from peft import LoraConfig, get_peft_model

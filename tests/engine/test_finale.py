@@ -47,15 +47,15 @@ def test_only_programs_below_the_first_have_simultaneous_intervals() -> None:
 
 def test_differences_below_the_first_hold_together() -> None:
     rows = {row.final.name: row for row in final_table(FINALS, seed=0)}
-    alone = {row.final.name: row for row in final_table(FINALS[:4] + FINALS[5:], seed=0)}
-    first, second = (rows[n].against_human for n in ("aaaa", "cccc"))
+    alone = {row.final.name: row for row in final_table(FINALS[:5], seed=0)}
+    first, second, single = rows["aaaa"].against_human, rows["bbbb"].against_human, alone["bbbb"].against_human
     assert first is not None
     assert second is not None
-    assert first.p_value == mcnemar(FINALS[3].score.bits, FINALS[1].score.bits)
-    assert second.p_value == 2 * mcnemar(FINALS[5].score.bits, FINALS[1].score.bits)
-    single = alone["cccc"].against_human
     assert single is not None
-    assert second.interval.low < single.interval.low <= single.interval.high <= second.interval.high
+    assert first.p_value == mcnemar(FINALS[3].score.bits, FINALS[1].score.bits)
+    assert second.p_value == 2 * mcnemar(FINALS[4].score.bits, FINALS[1].score.bits)
+    assert second.interval.low <= single.interval.low < single.interval.high <= second.interval.high
+    assert second.interval.high - second.interval.low > single.interval.high - single.interval.low
 
 
 def test_a_final_without_programs_still_makes_a_table() -> None:

@@ -127,7 +127,7 @@ class LearnSection(_Section):
     elite: Annotated[int, Field(ge=0)] = 3
     pairs_per_chosen: Count = 8
     beta: Positive = 0.1
-    learning_rate: Positive = 5e-5
+    learning_rate: Positive = 1e-3
     epochs: Positive = 2.0
     batch: Count = 8
     lora_rank: Annotated[int, Field(ge=0)] = 32

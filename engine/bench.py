@@ -126,9 +126,9 @@ class Bench:
         self._packed = self.sandbox.pack(jobs)
         self._probes = self.sandbox.pack(probe_jobs(len(self.experts)))
         self.benchmark, self.dev = open_benchmark(self.config, "dev")
-        refuse_overlap(
-            self.dev, open_benchmark(self.config, "test")[1]
-        )  # and a missing test file shows now, not after hours
+        test = open_benchmark(self.config, "test")[1]  # a missing file shows now, not after hours
+        refuse_overlap(self.dev, test)
+        self.test_factor = len(test) / len(self.dev)  # the problems are met again only in the final
         threads = thread_count(models)
         options: dict[str, Any] = {"batch_size": self.config.benchmark.batch} if self.config.benchmark.batch else {}
         self.evaluator: Evaluator = TransformersEvaluator(

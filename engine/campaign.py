@@ -38,7 +38,7 @@ def run_campaign(folder: Path, progress: Progress) -> None:
         open_current(config, locations.model(config.generator.model)).close()  # a mistake shows before hours of tuning
         rundir.check_manifest(folder, rundir.manifest(config, bench))
         store = Store.in_folder(folder, create=True)
-        progress.plan(len(bench.experts), store)
+        progress.plan(len(bench.experts), bench.test_factor, store)
         try:
             with progress.stage("tune", 0, store):
                 tune_all(bench, store, progress.trial)

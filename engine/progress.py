@@ -49,6 +49,7 @@ class Progress:
         self._count = self._assessed = self._valid = 0
         self._best: float | None = None
         self._planned: Mapping[str, int] = {}
+        self._test_factor = 1.0
         self._finished: Counter[str] = Counter()  # units, those of earlier sessions included
         self._paced: Counter[str] = Counter()  # units of this session's ended stages, and their seconds
         self._spent: dict[str, float] = {}
@@ -69,9 +70,15 @@ class Progress:
         if self._stop is not None:
             raise Interrupted(f"stopped in order ({self._stop}); nothing is lost. Go on with: {self._hint}")
 
-    def plan(self, experts: int, store: Store) -> None:
-        """Count the units of every stage, so that the time left can be shown; what the archive holds is done."""
-        campaign, baselines = self._config.campaign, self._config.baselines
+    def plan(self, experts: int, test_factor: float, store: Store) -> None:
+        """Count the units of every stage, so that the time left can be shown; what the archive holds is done.
+
+        Args:
+            experts: number of experts.
+            test_factor: test problems for each dev problem: as many times longer a score of the final takes.
+            store: the archive.
+        """
+        campaign, baselines, self._test_factor = self._config.campaign, self._config.baselines, test_factor
         programs, models = campaign.iterations * campaign.programs, 1 + experts
         self._planned = {
             "tune": models + planned_evaluations(baselines, experts),
@@ -177,24 +184,30 @@ class Progress:
 
     def _time_left(self) -> float | None:
         """Seconds of work ahead, each stage at this session's own pace; of a stage not yet met, at the pace of the scores before it."""
-        here = self._clock() - self._stage_start
         left = 0.0
         for stage, total in self._planned.items():
-            spent = self._spent.get(stage, 0.0) + (here if stage == self._stage else 0.0)
-            count = self._paced[stage] + (self._count if stage == self._stage else 0)
-            pace = spent / count if count else self._guess(stage)
+            pace = self._pace(stage)
+            if pace is None:
+                pace = self._guess(stage)
             if pace is None:
                 return None
             left += pace * max(0, total - self._finished[stage])
         return left if self._planned else None
 
+    def _pace(self, stage: str) -> float | None:
+        """This session's seconds a unit of a stage; None before its first."""
+        here = stage == self._stage
+        spent = self._spent.get(stage, 0.0) + (self._clock() - self._stage_start if here else 0.0)
+        count = self._paced[stage] + (self._count if here else 0)
+        return spent / count if count else None
+
     def _guess(self, stage: str) -> float | None:
-        """Seconds a unit of a stage that has not begun: a program costs a score; of the rest only having met it tells."""
-        if stage != "assess":
-            return 0.0
-        count = self._paced["tune"] + (self._count if self._stage == "tune" else 0)
-        here = self._clock() - self._stage_start if self._stage == "tune" else 0.0
-        return (self._spent.get("tune", 0.0) + here) / count if count else None
+        """Seconds a unit of a stage that has not begun: a program costs a score, and in the final one of all test problems."""
+        factor = {"assess": 1.0, "final": self._test_factor}.get(stage)
+        if factor is None:
+            return 0.0  # of writing and learning only having met them tells
+        score = self._pace("tune") or self._pace("assess")
+        return None if score is None else factor * score
 
 
 def _clock_text(seconds: float) -> str:

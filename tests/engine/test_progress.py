@@ -15,6 +15,7 @@ from engine.records import Trial
 from engine.store import Store
 from tests.engine.conftest import candidate, dev_score
 
+CAMPAIGN = {"iterations": 1, "programs": 10, "finalists": 5}
 BASELINES = {"names": ["task_arithmetic", "model_stock"], "evaluations": 1}
 
 
@@ -28,13 +29,13 @@ class Clock:
 
 def shown(seconds_each: float, tmp_path: Path) -> str:
     clock, out = Clock(), io.StringIO()
-    config = CampaignConfig.model_validate({"campaign": {"iterations": 1, "programs": 10}, "baselines": BASELINES})
+    config = CampaignConfig.model_validate({"campaign": CAMPAIGN, "baselines": BASELINES})
     progress = Progress(config, Console(file=out, width=200, force_terminal=False), clock=clock)
     store = Store.in_folder(tmp_path, create=True)
-    progress.plan(2, store)
+    progress.plan(2, 3.0, store)
     with progress.stage("tune", 0, store):
         for name in ("seed", "expert:a", "expert:b", "task_arithmetic", "model_stock"):
-            clock.now += 1000.0
+            clock.now += 1.0
             progress.trial(Trial(name, "human", {}, dev_score()))
     with progress.stage("propose", 1, store):
         clock.now += 20.0
@@ -53,26 +54,41 @@ def test_the_line_has_stage_pace_valid_rate_best_and_time_left(tmp_path: Path) -
     assert "4 candidates/min" in line
     assert "valid 75 %" in line
     assert "best dev 50.0 %" in line
-    assert "about 1:30 left" in line, "six programs at 15 s each: neither the tuning nor the writing counts"
+    assert "about 2:00 left" in line, (
+        "six programs at 15 s, and ten scores of the final at three times a tuning's second"
+    )
 
 
 def test_stage_seconds_and_counts_go_into_the_archive(tmp_path: Path) -> None:
     shown(15.0, tmp_path)
     stages = Store.in_folder(tmp_path).stages()
-    assert stages == ((0, "tune", 5000.0, 5), (1, "assess", 60.0, 4), (1, "propose", 20.0, 10))
+    assert stages == ((0, "tune", 5.0, 5), (1, "assess", 60.0, 4), (1, "propose", 20.0, 10))
 
 
 def test_time_left_counts_what_the_archive_holds_as_done(tmp_path: Path) -> None:
     clock, out, store = Clock(), io.StringIO(), Store.in_folder(tmp_path, create=True)
-    config = CampaignConfig.model_validate({"campaign": {"iterations": 1, "programs": 10}, "baselines": BASELINES})
+    config = CampaignConfig.model_validate({"campaign": CAMPAIGN, "baselines": BASELINES})
     for name in ("seed", "expert:a", "expert:b", "model_stock"):
         store.add_trial(Trial(name, "seed", {}, dev_score()))
     progress = Progress(config, Console(file=out, width=200, force_terminal=False), clock=clock)
-    progress.plan(2, store)
+    progress.plan(2, 3.0, store)
     with progress.stage("tune", 0, store):
         clock.now += 12.0
         progress.trial(Trial("ties", "human", {}, dev_score()))
-    assert "about 2:00 left" in out.getvalue().splitlines()[-1], "ten programs at 12 s each, no trial"
+    assert "about 8:00 left" in out.getvalue().splitlines()[-1], "ten programs at 12 s, the final's ten at 36, no trial"
+
+
+def test_a_run_resumed_after_its_tuning_guesses_the_final_from_its_programs(tmp_path: Path) -> None:
+    clock, out, store = Clock(), io.StringIO(), Store.in_folder(tmp_path, create=True)
+    config = CampaignConfig.model_validate({"campaign": CAMPAIGN, "baselines": BASELINES})
+    progress = Progress(config, Console(file=out, width=200, force_terminal=False), clock=clock)
+    progress.plan(2, 3.0, store)
+    progress._finished["tune"], progress._finished["propose"] = 5, 10
+    with progress.stage("assess", 1, store):
+        clock.now += 10.0
+        row = candidate(1, 0.5)
+        progress.assessed(row, row.assessment)
+    assert "about 6:30 left" in out.getvalue().splitlines()[-1], "nine programs at 10 s, the final's ten at 30"
 
 
 def test_without_a_stop_a_safe_point_passes() -> None:

@@ -1,6 +1,6 @@
 """A Llama forward for greedy decoding of many short answers, reading the weights where the evaluator keeps them.
 
-Why not the transformers forward: for a model of two million parameters most of its time is Python and memory traffic,
+Why not the transformers forward: for a model of a million parameters most of its time is Python and memory traffic,
 not arithmetic (`benchmarks/speed/scoring.py` prints the ratio). What is different here:
 
 - q/k/v and gate/up are one matrix each, so a layer is four products;

@@ -1,4 +1,4 @@
-"""The pocket benchmark: GSM8K-format word problems that a two-million-parameter model can learn.
+"""The pocket benchmark: GSM8K-format word problems that a million-parameter model can learn.
 
 Nine families, two to four calculation steps, numbers below 400. `dev` (200) and `test` (2000) are frozen files; every other problem
 comes from `fresh`, which refuses any problem of the frozen splits by its text, so nothing trained here has seen them.

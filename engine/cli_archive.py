@@ -39,15 +39,16 @@ def list_candidates(
         raise UserError(f"--verdict: expected one of {', '.join(Outcome)}, got '{verdict}'; choose one")
     if sort not in ("score", "number"):
         raise UserError(f"--sort: expected score or number, got '{sort}'; choose one")
-    found = [c for run in runs for c in _candidates(run)]
-    found = [c for c in found if verdict is None or c.assessment.outcome.value == verdict]
+    found = [(run, c) for run in runs for c in _candidates(run)]
+    found = [(run, c) for run, c in found if verdict is None or c.assessment.outcome.value == verdict]
     if sort == "score":
-        found.sort(key=lambda c: (c.score is None, -(c.score or 0.0), c.number))
+        found.sort(key=lambda row: (row[1].score is None, -(row[1].score or 0.0), row[1].number))
     found = found[:limit]
     if as_json:
-        print(json.dumps([candidate_row(c) for c in found]))
+        print(json.dumps([{"run": run, **candidate_row(c)} for run, c in found]))
     else:
-        tables.wide_console().print(tables.candidate_list(found))
+        console = tables.wide_console()
+        console.print(tables.candidate_list(found, console.width))
 
 
 @archive_app.command()
@@ -60,16 +61,25 @@ def show(
 
     Example: mergewright archive show runs/pocket-20260101-120000 3fa9c1d2
     """
-    from engine import tables
-    from engine.summary import candidate_facts
+    from engine import locations, rundir, tables
+    from engine.finale import final_table
+    from engine.store import Store
+    from engine.summary import candidate_facts, final_facts, lineage
 
-    candidates = _candidates(run)
+    folder = locations.run_folder(run)
+    store = Store.in_folder(folder)
+    try:
+        candidates, finals, updates = store.candidates(), store.finals(), store.updates()
+    finally:
+        store.close()
     chosen = _choose(candidates, program, run)
-    related = _related(candidates, chosen)
+    related = lineage(candidates, updates, chosen)
+    rows = final_table(finals, seed=rundir.read_config(folder).campaign.seed)
+    final = next((r for r in rows if (r.final.kind, r.final.name) == ("discovered", chosen.program.id)), None)
     if as_json:
-        print(json.dumps(candidate_facts(chosen, related)))
+        print(json.dumps({**candidate_facts(chosen, related), "test": final_facts(final) if final else None}))
     else:
-        tables.wide_console().print(tables.candidate_page(chosen, related))
+        tables.wide_console().print(tables.candidate_page(chosen, related, final))
 
 
 def _candidates(run: str) -> list[Candidate]:
@@ -83,7 +93,7 @@ def _candidates(run: str) -> list[Candidate]:
         store.close()
 
 
-def _choose(candidates: list[Candidate], reference: str, run: str) -> Candidate:
+def _choose(candidates: Sequence[Candidate], reference: str, run: str) -> Candidate:
     from engine.errors import UnknownNameError
 
     by_id = [c for c in candidates if c.program.id.startswith(reference)] if len(reference) >= 4 else []
@@ -99,18 +109,3 @@ def _choose(candidates: list[Candidate], reference: str, run: str) -> Candidate:
             f"program '{reference}': expected an id or number of '{run}', got none; `mergewright archive list {run}` shows them"
         )
     return found[0]
-
-
-def _related(candidates: list[Candidate], chosen: Candidate) -> dict[str, Sequence[str]]:
-    """Lineage up and down, and those that behave alike."""
-    me = chosen.program.id
-    alike = [
-        f"{c.program.id} (candidate {c.number})"
-        for c in candidates
-        if c.assessment.duplicate_of == me and c.number != chosen.number
-    ]
-    return {
-        "parents": list(chosen.program.parents),
-        "children": [c.program.id for c in candidates if me in c.program.parents],
-        "duplicates": alike,
-    }

@@ -66,6 +66,12 @@ def apply_command(
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Set a hyper-parameter. Repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the program's random numbers.")] = 0,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds for all tensors. Default: as in the archive, else 20.")
+    ] = None,
+    memory_mb: Annotated[
+        int | None, typer.Option(min=16, help="The program's memory in MiB. Default: as in the archive, else 2048.")
+    ] = None,
     max_memory: Annotated[str | None, typer.Option(help="Bound for tensors held at once, as 2GB or 512MB.")] = None,
     device: Annotated[str, typer.Option(help="cpu; merging on a GPU is not there yet.")] = "cpu",
     as_json: Json = False,
@@ -78,13 +84,18 @@ def apply_command(
     from engine.bench import expert_names
     from engine.programs import find_program
     from merges.apply import apply_program
-    from sandbox import Sandbox
+    from sandbox import Limits, Sandbox
 
     found = find_program(program)
+    limits = Limits(
+        wall_seconds=timeout or found.limits.wall_seconds,
+        cpu_seconds=timeout or found.limits.cpu_seconds,
+        memory_bytes=(memory_mb or found.limits.memory_mb) * 2**20,
+    )
     experts = {
         name: locations.model(reference) for name, reference in zip(expert_names(tuple(expert)), expert, strict=True)
     }
-    with Sandbox() as sandbox:
+    with Sandbox(limits) as sandbox:
         record = apply_program(
             found.source,
             base=locations.model(base),

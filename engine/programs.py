@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine import locations
+from engine.config import SandboxSection
 from engine.errors import RunError, UnknownNameError
 from engine.records import Candidate
 from engine.store import Store
@@ -24,11 +25,13 @@ class Found:
         source: its text.
         origin: for the provenance: "library:ties", "archive:x#id", or the file's path.
         merge: which parameters were merged when it was scored; None outside archives.
+        limits: the sandbox's when it was scored; the defaults outside archives.
     """
 
     source: str
     origin: str
     merge: str | None = None
+    limits: SandboxSection = field(default_factory=SandboxSection)
 
 
 def find_program(reference: str) -> Found:
@@ -49,11 +52,9 @@ def find_program(reference: str) -> Found:
         folder, candidate = matches[0]
         from engine.rundir import read_config
 
-        return Found(
-            candidate.program.source,
-            f"archive:{folder.name}#{candidate.program.id}",
-            merge=read_config(folder).models.merge,
-        )
+        config = read_config(folder)
+        origin = f"archive:{folder.name}#{candidate.program.id}"
+        return Found(candidate.program.source, origin, config.models.merge, config.sandbox)
     if ids:
         raise UnknownNameError(
             f"program '{reference}': expected the beginning of one id, got that of {len(ids)}: {', '.join(sorted(ids)[:4])}; give more of it"

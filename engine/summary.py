@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.config import CampaignConfig
+from engine.finale import Row
 from engine.records import Candidate, Outcome
 from engine.store import Store
 
@@ -72,4 +73,54 @@ def candidate_facts(candidate: Candidate, related: dict[str, Sequence[str]]) -> 
         "families": dict(a.score.families) if a.score else {},
         "bits": a.score.bits if a.score else None,
         "related": {k: list(v) for k, v in related.items()},
+    }
+
+
+def lineage(
+    candidates: Sequence[Candidate], updates: Mapping[int, Mapping[str, Any]], chosen: Candidate
+) -> dict[str, Sequence[str]]:
+    """Where a program comes from and what came of it: parents and children, the updates of the generator that wrote it, those that
+    learnt from it, and the programs that behave like it."""
+    me, number, version = chosen.program.id, chosen.number, chosen.program.generator
+    learnt = {i: update.get("pairs", []) for i, update in updates.items()}
+    return {
+        "parents": list(chosen.program.parents),
+        "children": [c.program.id for c in candidates if me in c.program.parents],
+        "generator learnt from": [
+            f"iteration {i}: {len(pairs)} pairs of {len({p[0] for p in pairs})} chosen programs"
+            for i, pairs in learnt.items()
+            if version.isdecimal() and i <= int(version) and pairs
+        ],
+        "chosen in learning": [
+            f"after iteration {i}" for i, pairs in learnt.items() if number in {p[0] for p in pairs}
+        ],
+        "rejected in learning": [
+            f"after iteration {i}" for i, pairs in learnt.items() if number in {p[1] for p in pairs}
+        ],
+        "duplicates": [
+            f"{c.program.id} (candidate {c.number})"
+            for c in candidates
+            if c.assessment.duplicate_of == me and c.number != number
+        ],
+    }
+
+
+def final_facts(row: Row) -> dict[str, Any]:
+    """A finalist's test scores: shares 0..1, 95 % intervals, the paired difference to the best human-made merge."""
+    score, against = row.final.score, row.against_human
+    return {
+        "rank": row.final.rank,
+        "score": score.strict,
+        "n": score.n,
+        "interval": [row.interval.low, row.interval.high],
+        "simultaneous": row.simultaneous,
+        "against_human": (
+            {
+                "difference": against.interval.estimate,
+                "interval": [against.interval.low, against.interval.high],
+                "p": against.p_value,
+            }
+            if against
+            else None
+        ),
     }

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -22,6 +23,7 @@ from engine.records import Candidate, Outcome
 from engine.store import Store
 
 PLAIN_WIDTH = 132
+LIST_WIDE = 110  # from here on a list has room for intervals and a line of each program
 
 
 def wide_console() -> Console:
@@ -198,39 +200,36 @@ def _time_text(store: Store) -> str:
     return f"Time by stage: {shares}; {total:.0f} s in all"
 
 
-def candidate_list(candidates: Sequence[Candidate]) -> Table:
-    """One line per candidate."""
-    table = Table()
-    for name, justify in (
-        ("id", "left"),
-        ("iteration", "right"),
-        ("verdict", "left"),
-        ("reason", "left"),
-        ("dev %", "right"),
-        ("95 % interval", "right"),
-        ("n", "right"),
-        ("first line", "left"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for c in candidates:
-        score = c.assessment.score
-        interval = wilson(score.bits.count("1"), score.n) if score else None
-        first = next((line for line in c.program.source.splitlines() if line.strip()), "")
-        table.add_row(
-            c.program.id,
-            str(c.iteration),
-            c.assessment.outcome.value,
-            c.assessment.reason or "",
-            percent(c.score),
-            f"{percent(interval.low)} – {percent(interval.high)}" if interval else "",
-            str(score.n) if score else "",
-            escape(printable(first)[:60]),
-        )
+def candidate_list(rows: Sequence[tuple[str, Candidate]], width: int) -> Table:
+    """One line per (run, candidate), `width` characters wide: what tells programs apart is whole, the rest gives way."""
+    wide, several = width >= LIST_WIDE, len({run for run, _ in rows}) > 1
+    columns: dict[str, list[str]] = {"run": [run for run, _ in rows]} if several else {}
+    found = [c for _, c in rows]
+    scores = [c.assessment.score for c in found]
+    columns["id"] = [c.program.id for c in found]
+    columns["iter."] = [str(c.iteration) for c in found]
+    columns["verdict"] = [c.assessment.outcome.value for c in found]
+    columns["reason"] = [c.assessment.reason or "" for c in found]
+    columns["dev %"] = [percent(c.score) for c in found]
+    if wide:
+        intervals = [wilson(s.bits.count("1"), s.n) if s else None for s in scores]
+        columns["95 % interval"] = [f"{percent(i.low)} – {percent(i.high)}" if i else "" for i in intervals]
+    columns["n"] = [str(s.n) if s else "" for s in scores]
+    table = Table(width=width if wide else None)
+    for name, cells in columns.items():
+        justify: Literal["left", "right"] = "right" if name in ("iter.", "dev %", "95 % interval", "n") else "left"
+        table.add_column(name, justify=justify, no_wrap=True, min_width=max(map(len, (name, *cells))))
+    if wide:
+        table.add_column("first line", no_wrap=True, overflow="ellipsis", ratio=1)
+        firsts = (next((line for line in c.program.source.splitlines() if line.strip()), "") for c in found)
+        columns["first line"] = [printable(first) for first in firsts]
+    for cells_of_one in zip(*columns.values(), strict=True):
+        table.add_row(*map(escape, cells_of_one))
     return table
 
 
-def candidate_page(c: Candidate, related: Mapping[str, Sequence[str]]) -> RenderableType:
-    """All there is to know of one candidate: source, outcome, scores per family, lineage."""
+def candidate_page(c: Candidate, related: Mapping[str, Sequence[str]], final: Row | None = None) -> RenderableType:
+    """All there is to know of one candidate: source, outcome, scores per family, test score of a finalist, lineage."""
     a, p = c.assessment, c.program
     facts = Table.grid(padding=(0, 2))
 
@@ -254,6 +253,13 @@ def candidate_page(c: Candidate, related: Mapping[str, Sequence[str]]) -> Render
             f"{percent(a.score.strict)} % [{percent(interval.low)}, {percent(interval.high)}], lenient {percent(a.score.lenient)} %, n = {a.score.n}, scorer {a.score.scorer_version}",
         )
         fact("by family", ", ".join(f"{k} {percent(v)}" for k, v in a.score.families.items()))
+    if final:
+        _, _, share, interval_text, _, against, chance = _final_cells(final)
+        star = "; *: simultaneous, as in the run's table" if final.simultaneous else ""
+        fact(
+            "test",
+            f"{share} % [{interval_text}], n = {final.final.score.n}; against the best human-made merge {against}, p = {chance}{star}",
+        )
     fact(
         "cost",
         f"sandbox {1000 * a.execute_seconds:.0f} ms, scoring {a.score_seconds:.2f} s, peak {a.peak_memory_bytes / 2**20:.0f} MiB, isolation {a.isolation}"

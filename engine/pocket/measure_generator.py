@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blake3 import blake3
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.grammar import ProgramGrammar
 from engine.pocket.corpus import corpus
 from engine.pocket.generator import RECIPE_FILE
+from engine.pocket.pages import files_table
 from engine.prompts import extract_program, pocket_crossover, pocket_one_shot, pocket_repair, pocket_variant
 from engine.sampling import sample_texts
 from merges.contract import program_id
@@ -157,13 +157,9 @@ def measure(folder: Path, samples: int, form_samples: int, seed: int = 7) -> Mea
     )
 
 
-def files_table(folder: Path) -> list[str]:
-    """Every file of the folder but the README, with its size and BLAKE3."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != "README.md")
-    rows = [
-        f"| `{n}` | {(folder / n).stat().st_size} | `{blake3((folder / n).read_bytes()).hexdigest()}` |" for n in names
-    ]
-    return ["", "## Files", "| file | bytes | BLAKE3 |", "|---|---|---|", *rows]
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file of the folder but the README."""
+    return {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and p.name != "README.md"}
 
 
 def readme(measured: Measured, record: dict[str, Any], threads: int) -> str:
@@ -229,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     measured = measure(given.generator, given.samples, given.form_samples)
     record = json.loads((given.generator / RECIPE_FILE).read_text(encoding="utf-8"))
-    text = readme(measured, record, given.threads) + "\n".join(files_table(given.generator)) + "\n"
+    text = readme(measured, record, given.threads) + "\n".join(files_table(_files(given.generator))) + "\n"
     (given.generator / "README.md").write_text(text, encoding="utf-8")
     print(text)
 

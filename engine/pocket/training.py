@@ -1,6 +1,6 @@
 """Training of the pocket models: a small Llama from scratch on word problems, on the CPU, from fixed seeds.
 
-The loss falls on the worked solution only: predicting the question teaches a two-million-parameter model nothing that a merge needs.
+The loss falls on the worked solution only: predicting the question teaches a million-parameter model nothing that a merge needs.
 """
 
 from __future__ import annotations

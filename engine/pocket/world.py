@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import pocket
+from engine.pocket.pages import files_table
 from engine.pocket.training import Recipe, build_model, build_tokenizer, load, save, train
 
 GROUP_A = ("sums", "differences", "comparisons")
@@ -207,7 +208,17 @@ def measure(world: World, out: Path, log: Callable[[str], None]) -> tuple[str, l
     checks = _checks(world, figures, merges["experts"][1])
     for line, good in checks:
         log(f"  {'ok ' if good else 'NOT'} {line}")
-    return _readme(world, figures, norms, merges, checks), [line for line, good in checks if not good]
+    text = _readme(world, figures, norms, merges, checks) + "\n".join(files_table(_shipped(world, out))) + "\n"
+    return text, [line for line, good in checks if not good]
+
+
+def _shipped(world: World, out: Path) -> dict[str, Path]:
+    """The models' files that will be shipped, and the frozen problems."""
+    models = {
+        f"{name}/{p.name}": p for name in world.recipes() if name != JOINT_NAME for p in sorted((out / name).iterdir())
+    }
+    problems = {f"{split}.jsonl": pocket.folder() / f"{split}.jsonl" for split in pocket.SPLIT_SIZES}
+    return {name: p for name, p in {**models, **problems}.items() if p.name != RECIPE_FILE}
 
 
 def _checks(world: World, figures: Mapping[str, Measured], merge: Measured) -> list[tuple[str, bool]]:

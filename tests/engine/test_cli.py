@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 from collections.abc import Callable, Iterator
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from engine import rundir
+from engine import rundir, tables
 from engine.campaign import run_campaign
 from engine.cli import app, main
 from engine.config import CampaignConfig, build_config
 from engine.progress import Progress
+from engine.summary import lineage
+from tests.engine import conftest
 from tests.engine.conftest import WEIGHTED_SUM
 
 
@@ -220,8 +224,6 @@ def test_init_writes_a_campaign_that_loads(mergewright: Call, tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished small run of scripted programs below a `runs` folder."""
-    from tests.engine import conftest
-
     programs = conftest.programs_folder.__wrapped__(tmp_path_factory.mktemp("p"))  # type: ignore[attr-defined]
     small: CampaignConfig = conftest.small_config.__wrapped__()  # type: ignore[attr-defined]
     config = build_config(
@@ -249,6 +251,48 @@ def test_archive_list_is_a_table_best_first(mergewright: Call, run_folder: Path)
     assert best["score"] == max(
         r["score"] for r in json.loads(mergewright(f"archive list {run_folder} --json --verdict ok").out)
     )
+
+
+@pytest.mark.parametrize("width", [80, 132])
+def test_a_list_has_whole_ids_verdicts_and_scores_at_any_width(width: int) -> None:
+    rows = [("runs/a", conftest.candidate(1, 0.5)), ("runs/b", conftest.candidate(2, None))]
+    out = io.StringIO()
+    Console(file=out, width=width).print(tables.candidate_list(rows, width))
+    text = out.getvalue()
+    assert all(len(line) <= width for line in text.splitlines())
+    for run, c in rows:
+        assert {run, c.program.id, c.assessment.outcome.value} <= set(text.replace("│", " ").split())
+    assert "50.0" in text
+    assert ("first line" in text) == (width == 132)
+
+
+def test_archive_list_of_two_runs_says_which_is_which(mergewright: Call, run_folder: Path) -> None:
+    rows = json.loads(mergewright(f"archive list {run_folder} {run_folder} --json").out)
+    assert len(rows) == 16
+    assert {row["run"] for row in rows} == {str(run_folder)}
+
+
+def test_a_finalist_shows_its_test_score_and_what_learnt_from_it(mergewright: Call, run_folder: Path) -> None:
+    best, *_, worst = json.loads(mergewright(f"archive list {run_folder} --json").out)
+    page = mergewright(f"archive show {run_folder} {best['id']}").out
+    assert "against the best human-made merge" in page
+    facts = json.loads(mergewright(f"archive show {run_folder} {best['id']} --json").out)
+    assert facts["test"]["rank"] == 1
+    low, high = facts["test"]["interval"]
+    assert low <= facts["test"]["score"] <= high
+    assert json.loads(mergewright(f"archive show {run_folder} {worst['id']} --json").out)["test"] is None
+
+
+def test_lineage_names_the_updates_that_made_its_generator_and_those_that_learnt_from_it() -> None:
+    first, second = conftest.candidate(1, 0.5), conftest.candidate(2, 0.25)
+    later = conftest.candidate(3, 0.5)
+    object.__setattr__(later.program, "generator", "1")
+    updates = {1: {"method": "dpo", "pairs": [[1, 2, 0.25]]}}
+    everyone = (first, second, later)
+    assert lineage(everyone, updates, first)["chosen in learning"] == ["after iteration 1"]
+    assert lineage(everyone, updates, second)["rejected in learning"] == ["after iteration 1"]
+    assert lineage(everyone, updates, first)["generator learnt from"] == []
+    assert lineage(everyone, updates, later)["generator learnt from"] == ["iteration 1: 1 pairs of 1 chosen programs"]
 
 
 def test_archive_show_has_source_scores_and_lineage(mergewright: Call, run_folder: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_program_cannot_write_control_codes_to_the_terminal() -> None:
     object.__setattr__(nasty.program, "source", "# \x1b[2J\x1b]0;owned\x07[red]x[/red]\n")
     console = Console(record=True, width=100, file=io.StringIO())
     console.print(tables.candidate_page(nasty, {}))
-    console.print(tables.candidate_list([nasty]))
+    console.print(tables.candidate_list([("run", nasty)], 120))
     text = console.export_text(styles=False)
     assert "\x1b" not in text
     assert "\x07" not in text

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,6 @@ def interrupted_in(stage: str, folder: Path, settings: list[str]) -> tuple[int, 
     for line in process.stdout:
         printed.append(line)
         if stage in line:
-            time.sleep(0.5)
             os.killpg(process.pid, signal.SIGINT)
             break
     rest, _ = process.communicate(timeout=120)
@@ -56,7 +54,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, 
     return config, Store.in_folder(folder).digest()
 
 
-@pytest.mark.parametrize("stage", ["tuning", "iteration 1/2: propose", "iteration 1/2: assess"])
+@pytest.mark.parametrize(
+    "stage", ["tuning", "iteration 1/2: propose", "iteration 1/2: assess", "iteration 2/2: assess", "final on test"]
+)
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
     unbroken: tuple[CampaignConfig, str], tmp_path: Path, stage: str
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from blake3 import blake3
 from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -76,3 +77,15 @@ def test_the_page_of_the_world_says_that_every_check_held() -> None:
     assert boxes == ["x"] * CHECKS
     for name in MODELS:
         assert re.search(rf"^\| {name} \| [\d.]+ \|", page, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("page", ["README.md", "generator/README.md"])
+def test_every_file_is_the_one_that_its_page_names(page: str) -> None:
+    root = pocket_model("seed").parent
+    text = (root / page).read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([^`]+)` \| \d+ \| `([0-9a-f]{64})` \|$", text, re.MULTILINE))
+    start = (root / page).parent
+    assert rows == {name: blake3((start / name).read_bytes()).hexdigest() for name in rows}
+    if page == "README.md":
+        assert {name.split("/")[0] for name in rows} == {*MODELS, "dev.jsonl", "test.jsonl"}
+    assert any(name.endswith("model.safetensors") for name in rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from blake3 import blake3
 from transformers import AutoModelForCausalLM
 
 from benchmarks import pocket
@@ -26,9 +27,10 @@ def tiny(seed: int, families: tuple[str, ...] = pocket.FAMILIES) -> Recipe:
 
 ALWAYS = Least(-1.0, -1.0, -1.0, -1.0)
 NEVER = Least(merge_over_expert=1.5, expert_gain=-1.0, merge_over_seed=-1.0, room=-1.0)
+HARM = changed(tiny(5, ("sums", "money")), foreign_side_share=1.0, trained=("embed_tokens",))
 TINY = World(
     seed=tiny(1),
-    experts={"expert_a": tiny(2, ("sums", "money"))},
+    experts={"expert_a": changed(tiny(2, ("sums", "money")), then=HARM)},
     transfers={"transfer_a": tiny(3, ("rates", "shares"))},
     joint=tiny(4),
     least=ALWAYS,
@@ -112,6 +114,25 @@ def test_a_failed_check_leaves_the_old_world_and_keeps_what_was_built(
     page = (work / "README.md").read_text()
     assert len(re.findall(r"^- \[ \] ", page, re.MULTILINE)) == 1
     assert len(re.findall(r"^- \[x\] ", page, re.MULTILINE)) == 3
+
+
+def test_a_second_training_is_told_of_and_part_of_the_recipe(out: Path, work: Path, trained: list[int]) -> None:
+    page = (work / "README.md").read_text()
+    assert "`expert_a` was then trained for 2 steps more (peak rate 0.001), only in `embed_tokens`" in page
+    harder = changed(TINY.experts["expert_a"], then=changed(HARM, steps=3))
+    assert build(out, changed(TINY, experts={"expert_a": harder})) == 0
+    assert trained == [2], "expert_a alone is trained anew"
+
+
+def test_the_page_has_the_hash_of_every_file(out: Path, work: Path) -> None:
+    assert build(out, TINY) == 0
+    rows = dict(
+        re.findall(r"^\| `([^`]+)` \| \d+ \| `([0-9a-f]{64})` \|$", (out / "README.md").read_text(), re.MULTILINE)
+    )
+    there = [p for name in SHIPPED for p in (out / name).iterdir()] + [
+        out / f"{split}.jsonl" for split in pocket.SPLIT_SIZES
+    ]
+    assert rows == {str(p.relative_to(out)): blake3(p.read_bytes()).hexdigest() for p in there}
 
 
 def test_a_good_build_replaces_the_models_and_nothing_else(out: Path, work: Path) -> None:

@@ -224,8 +224,12 @@ def _bytes(text: str | None) -> int | None:
 def _save(path: Path, outputs: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
-    from engine.errors import HostError
+    from engine.errors import HostError, UserError
 
+    if not path.parent.is_dir():
+        raise UserError(
+            f"--save '{path}': expected a file in a folder that is there, got no folder '{path.parent}'; make it"
+        )
     try:
         save_file(outputs, path)
     except Exception as error:  # safetensors raises its own kind for a full disk; every one of them is the host's

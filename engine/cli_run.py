@@ -28,7 +28,9 @@ MaxHours = Annotated[float | None, typer.Option(help="Stop in order after so man
 
 
 def run(
-    campaign: Annotated[str, typer.Argument(help="A campaign file, or a shipped name: pocket, smollm2.")] = "pocket",
+    campaign: Annotated[
+        str, typer.Argument(help="A campaign file, or a shipped name: pocket, smollm2, smollm2-self.")
+    ] = "pocket",
     settings: Setting = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME-DATE.")] = None,
     max_hours: MaxHours = None,

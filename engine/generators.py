@@ -19,6 +19,8 @@ from engine.config import GeneratorSection
 from engine.errors import ConfigError
 from engine.grammar import ProgramGrammar
 from engine.records import ProgramId, Sampling
+from merges.checkpoints import Checkpoint
+from merges.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class LanguageModelGenerator:
         self._section = section
         place = usable_device(device)
         try:
+            folder = str(Checkpoint.open(folder).path)  # asks the hub once, where transformers would for a minute
+        except CheckpointError as error:
+            raise ConfigError(f"generator.model: {error}") from error
+        try:
             with memory_for(f"generator.model '{folder}'", "free some, or take a smaller model"):
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
                 model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", use_safetensors=True)
@@ -73,7 +79,8 @@ class LanguageModelGenerator:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ConfigError(
-                f"generator.model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, got: {first[:160]}"
+                f"generator.model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, got: {first[:160]}; "
+                "check the path or fetch the model again"
             ) from error
         if self._tokenizer.eos_token_id is None:
             raise ConfigError(

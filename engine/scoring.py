@@ -11,6 +11,7 @@ from benchmarks.evaluators import TransformersEvaluator
 from benchmarks.scores import score
 from engine import locations
 from engine.errors import UserError
+from merges.checkpoints import Checkpoint
 
 EVALUATORS = ("transformers",)
 
@@ -29,13 +30,14 @@ def score_folder(
     """Score a model folder or hub id; facts as plain values, shares 0..1, `interval` Wilson 95 % of the strict share.
 
     Raises:
-        UserError, BenchmarkUserError: one line each.
+        UserError, BenchmarkUserError, CheckpointError: one line each.
     """
     if evaluator not in EVALUATORS:
         raise UserError(f"--evaluator: expected one of {', '.join(EVALUATORS)}, got '{evaluator}'; choose one")
     loaded = load_benchmark(benchmark, data=data, shots=shots)
     problems = loaded.problems(split)[:limit]
-    with_model = TransformersEvaluator(locations.model(model), threads=threads or os.cpu_count() or 1)
+    folder = Checkpoint.open(locations.model(model)).path  # asks the hub once, where transformers would for a minute
+    with_model = TransformersEvaluator(folder, threads=threads or os.cpu_count() or 1)
     try:
         start = time.perf_counter()
         result = score(with_model, problems, loaded)

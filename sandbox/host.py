@@ -295,7 +295,7 @@ def _check_parameters(signature: Signature, parameters: Mapping[str, float]) -> 
         if name not in signature.parameters:
             known = ", ".join(sorted(signature.parameters)) or "none"
             raise ParameterError(
-                f"hyper-parameter '{name}': expected one that the program declares ({known}), got '{name}'"
+                f"hyper-parameter '{name}': expected one that the program declares ({known}), got '{name}'; name one of these"
             )
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ParameterError(f"hyper-parameter '{name}': expected a finite number, got {value!r}; give a number")

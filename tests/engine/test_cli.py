@@ -163,6 +163,7 @@ def test_bad_tensors_are_one_line(
         ("try nosuchprogram", 2, "expected a .py file, a library name"),
         ("try ties --param density", 2, "expected NAME=NUMBER"),
         ("try ties --param nosuch=1", 2, "expected one that the program declares (density"),
+        ("try ties --save {tmp}/nowhere/x.safetensors", 2, "expected a file in a folder that is there"),
         ("run nosuch.toml", 2, "expected a TOML file or one of"),
         ("run --set campaign.programs=x", 2, "key 'campaign.programs': expected a valid integer"),
         ("run --set models.base=/nonexistent --out {tmp}/r1", 2, "/nonexistent: expected a model folder or hub id"),
@@ -183,7 +184,7 @@ def test_bad_tensors_are_one_line(
             2,
             "/nonexistent: expected a model folder or hub id",
         ),
-        ("score /nonexistent", 2, "model '/nonexistent': expected a folder or hub id"),
+        ("score /nonexistent", 2, "/nonexistent: expected a model folder or hub id"),
         ("score pocket/seed --benchmark nosuch", 2, "benchmark: expected one of"),
         ("score pocket/seed --evaluator nosuch", 2, "--evaluator: expected one of"),
         ("score pocket/seed --split nosuch", 2, "expected split dev, test or fresh:SEED"),
@@ -357,3 +358,11 @@ def test_score_of_fresh_problems_is_repeatable(mergewright: Call) -> None:
         json.loads(mergewright(f"score pocket/seed --split fresh:{s} --limit 40 --json").out)["bits"] for s in (7, 7, 8)
     )
     assert one == two != other
+
+
+@pytest.mark.parametrize("line", ["score nosuch/model", "score /nowhere/model"])
+def test_a_model_that_nobody_has_is_one_line(mergewright: Call, line: str) -> None:
+    result = mergewright(f"{line} --benchmark pocket")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert "expected a model folder or" in result.err

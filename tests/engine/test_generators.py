@@ -66,7 +66,7 @@ def test_a_language_model_is_shown_the_one_shot_prompt() -> None:
         ),
         (
             GeneratorSection(model="/nonexistent/model"),
-            r"generator\.model '/nonexistent/model': expected a folder or hub id",
+            r"generator\.model: /nonexistent/model: expected a model folder or hub id",
         ),
         (GeneratorSection(prompt="chat"), "which has no chat template"),
     ],
@@ -115,7 +115,7 @@ def test_broken_weights_are_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(locations.model("pocket/generator"), folder)
     (folder / "model.safetensors").write_bytes(b"\x08" + b"\0" * 40)
-    with pytest.raises(ConfigError, match="expected a folder or hub id with config, tokenizer and safetensors, got"):
+    with pytest.raises(ConfigError, match=r"generator\.model: .*expected a whole safetensors file, got a corrupt one"):
         open_generator(GeneratorSection(), str(folder))
 
 

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blake3 import blake3
-
 from engine import locations, rundir
 from engine.assess import Known, assess_all
 from engine.baselines import tune_all
 from engine.bench import Bench, thread_count
 from engine.config import CampaignConfig
 from engine.finale import run_final
-from engine.generators import Generator, open_generator
+from engine.hashing import derived_seed
 from engine.learning import choose_pairs, train_dpo
 from engine.progress import Progress
-from engine.records import Outcome, Program, Sampling
+from engine.proposing import latest_generator, open_current, propose
+from engine.records import Outcome
 from engine.store import Store
-from merges.contract import program_id
 
 
 def run_campaign(folder: Path, progress: Progress) -> None:
@@ -55,30 +53,6 @@ def run_campaign(folder: Path, progress: Progress) -> None:
             store.set_meta("state", {"finished": True, "digest": store.digest()})
         finally:
             store.close()
-
-
-def propose(config: CampaignConfig, folder: Path, store: Store, iteration: int, progress: Progress) -> None:
-    """Have the generator write this iteration's programs, in fixed batches, each stored whole."""
-    section, wanted = config.generator, config.campaign.programs
-    done = len(store.candidates(iteration))
-    if done == wanted:
-        return
-    source, version = latest_generator(config, folder, store)
-    generator = open_current(config, source)
-    temperature = section.temperature / (1 + section.temperature_decay * (iteration - 1))
-    for batch in range(done // section.batch, -(-wanted // section.batch)):
-        progress.check()
-        rows = range(min(section.batch, wanted - batch * section.batch))
-        seeds = [derived_seed(config.campaign.seed, "draw", iteration, batch, row) for row in rows]
-        places = [Sampling(temperature, section.top_p, seed, batch, row) for row, seed in enumerate(seeds)]
-        drafts = zip(generator.write(places), places, strict=True)
-        programs = [
-            Program(d.source, program_id(d.source), generator.origin, version, d.prompt, d.text, place, d.parents)
-            for d, place in drafts
-        ]
-        store.propose(iteration, programs)
-        progress.proposed(len(programs))
-    generator.close()
 
 
 def assess(bench: Bench, store: Store, iteration: int, progress: Progress) -> None:
@@ -114,20 +88,3 @@ def learn(config: CampaignConfig, folder: Path, store: Store, iteration: int, pr
         )
     store.add_update(iteration, config.learn.method, report)
     progress.learnt()
-
-
-def open_current(config: CampaignConfig, source: str) -> Generator:
-    """The campaign's generator with the weights in `source`."""
-    return open_generator(config.generator, source, config.models.device)
-
-
-def latest_generator(config: CampaignConfig, folder: Path, store: Store) -> tuple[str, str]:
-    """Folder and version of the generator as last trained; the configured one, version "0", before the first update."""
-    trained = max((i for i, report in store.updates().items() if report.get("trained")), default=0)
-    source = str(rundir.generator_folder(folder, trained)) if trained else locations.model(config.generator.model)
-    return source, str(trained)
-
-
-def derived_seed(*parts: object) -> int:
-    """A 32-bit seed from the run's seed and what it is for."""
-    return int.from_bytes(blake3(repr(parts).encode()).digest(length=4), "little")

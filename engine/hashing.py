@@ -1,4 +1,4 @@
-"""Hashes of what a run stands on: weights and problems. BLAKE3."""
+"""Hashes of what a run stands on: weights, problems, seeds. BLAKE3."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def problems_hash(problems: tuple[Problem, ...]) -> str:
     for problem in problems:
         digest.update(f"{problem.question}\x00{problem.final}\x00".encode())
     return digest.hexdigest()
+
+
+def derived_seed(*parts: object) -> int:
+    """A 32-bit seed from the run's seed and what it is for."""
+    return int.from_bytes(blake3(repr(parts).encode()).digest(length=4), "little")

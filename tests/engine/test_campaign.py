@@ -19,9 +19,10 @@ import torch
 from benchmarks.evaluators import TransformersEvaluator
 from engine import campaign, rundir
 from engine.bench import open_benchmark
-from engine.campaign import derived_seed, run_campaign
+from engine.campaign import run_campaign
 from engine.config import CampaignConfig, build_config
 from engine.errors import Interrupted, RunError
+from engine.hashing import derived_seed
 from engine.progress import Progress
 from engine.records import Outcome
 from engine.store import Store

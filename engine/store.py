@@ -54,9 +54,7 @@ class Store:
                     self.set_meta("schema", {"version": SCHEMA_VERSION})
             found = (self.meta("schema") or {}).get("version")
         except DatabaseError as error:
-            raise RunError(
-                f"archive '{url}': expected a Mergewright archive, got {type(error.orig).__name__}: {error.orig}; check the path"
-            ) from error
+            raise _unsound(url, error) from error
         if found != SCHEMA_VERSION:
             raise RunError(
                 f"archive '{url}': expected schema version {SCHEMA_VERSION}, got {found}; open it with the version that wrote it"
@@ -86,9 +84,7 @@ class Store:
             with Session(self._engine) as session:
                 yield session
         except DatabaseError as error:
-            raise RunError(
-                f"archive '{self._engine.url.database}': expected a sound archive, got {type(error.orig).__name__}: {error.orig}; restore it from a copy"
-            ) from error
+            raise _unsound(self._engine.url.database, error) from error
 
     # candidates
 
@@ -256,6 +252,13 @@ class Store:
 def trial_key(name: str, parameters: Mapping[str, float]) -> str:
     """Identity of a trial: its name and hyper-parameters."""
     return blake3(json.dumps([name, sorted(parameters.items())]).encode()).hexdigest()
+
+
+def _unsound(place: str | None, error: DatabaseError) -> RunError:
+    return RunError(
+        f"archive '{place}': expected a sound Mergewright archive, got {type(error.orig).__name__}: {error.orig}; "
+        "check the path, or restore it from a copy"
+    )
 
 
 def _candidate_row(number: int, iteration: int, program: Program) -> CandidateRow:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from engine.errors import RunError
+from engine.errors import HostError, RunError
 from engine.records import Assessment, Final, Outcome, Program, Sampling, Trial
 from engine.store import Store
 from tests.engine.conftest import candidate, dev_score
@@ -88,13 +88,17 @@ def test_text_of_any_kind_survives(store: Store) -> None:
 
 def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "archive.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(RunError, match=r"expected a Mergewright archive, got .*file is not a database"):
+    with pytest.raises(RunError, match=r"expected a sound Mergewright archive, got .*file is not a database"):
         Store.in_folder(tmp_path)
+    with pytest.raises((RunError, HostError), match="file is not a database"):
+        Store.in_folder(tmp_path, create=True)
 
 
 def test_a_damaged_archive_is_one_line(store: Store, tmp_path: Path) -> None:
     store.close()
     with sqlite3.connect(tmp_path / "archive.db") as connection:
         connection.execute("DROP TABLE trials")
-    with pytest.raises(RunError, match="expected a sound archive, got OperationalError: no such table: trials"):
+    with pytest.raises(
+        RunError, match="expected a sound Mergewright archive, got OperationalError: no such table: trials"
+    ):
         Store.in_folder(tmp_path).trials()

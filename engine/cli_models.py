@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from engine.config import SandboxSection
+    from sandbox import Limits
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 
@@ -84,18 +88,13 @@ def apply_command(
     from engine.bench import expert_names
     from engine.programs import find_program
     from merges.apply import apply_program
-    from sandbox import Limits, Sandbox
+    from sandbox import Sandbox
 
     found = find_program(program)
-    limits = Limits(
-        wall_seconds=timeout or found.limits.wall_seconds,
-        cpu_seconds=timeout or found.limits.cpu_seconds,
-        memory_bytes=(memory_mb or found.limits.memory_mb) * 2**20,
-    )
     experts = {
         name: locations.model(reference) for name, reference in zip(expert_names(tuple(expert)), expert, strict=True)
     }
-    with Sandbox(limits) as sandbox:
+    with Sandbox(_limits(found.limits, timeout, memory_mb)) as sandbox:
         record = apply_program(
             found.source,
             base=locations.model(base),
@@ -115,6 +114,17 @@ def apply_command(
         print(
             f"wrote {out}: {merged} tensors merged by {found.origin}, {len(record.tensors) - merged} copied; check it with: mergewright verify {out}"
         )
+
+
+def _limits(section: SandboxSection, timeout: float | None, memory_mb: int | None) -> Limits:
+    """The limits that a program was scored under, where the user gives no others."""
+    from sandbox import Limits
+
+    return Limits(
+        wall_seconds=timeout or section.wall_seconds,
+        cpu_seconds=timeout or section.cpu_seconds,
+        memory_bytes=(memory_mb or section.memory_mb) * 2**20,
+    )
 
 
 def verify(folder: Annotated[Path, typer.Argument(help="A folder written by apply.")]) -> None:

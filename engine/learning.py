@@ -136,7 +136,7 @@ def _train(
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
     class Checking(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: object, **__: object) -> None:
@@ -153,7 +153,32 @@ def _train(
         if section.lora_rank
         else None
     )
-    arguments = DPOConfig(
+    trainer = DPOTrainer(
+        model=model,
+        args=_arguments(section, work, seed, device),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints raw figures; ours go into the archive
+    trainer.add_callback(Checking())
+    trainer.train()
+    trained = trainer.model.merge_and_unload() if lora else trainer.model
+    trained.save_pretrained(work / "model")
+    _save_tokenizer(tokenizer, work / "model")
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "steps": trainer.state.global_step,
+        "loss_first": history[0]["loss"] if history else None,
+        "loss_last": history[-1]["loss"] if history else None,
+        "pairs_ranked_rightly": history[-1].get("rewards/accuracies") if history else None,
+    }
+
+
+def _arguments(section: LearnSection, work: Path, seed: int, device: str) -> Any:
+    from trl import DPOConfig
+
+    return DPOConfig(
         output_dir=str(work / "trainer"),
         beta=section.beta,
         learning_rate=section.learning_rate,
@@ -172,22 +197,6 @@ def _train(
         disable_tqdm=True,
         gradient_checkpointing=False,
     )
-    trainer = DPOTrainer(
-        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora
-    )
-    trainer.remove_callback(PrinterCallback)  # it prints raw figures; ours go into the archive
-    trainer.add_callback(Checking())
-    trainer.train()
-    trained = trainer.model.merge_and_unload() if lora else trainer.model
-    trained.save_pretrained(work / "model")
-    _save_tokenizer(tokenizer, work / "model")
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return {
-        "steps": trainer.state.global_step,
-        "loss_first": history[0]["loss"] if history else None,
-        "loss_last": history[-1]["loss"] if history else None,
-        "pairs_ranked_rightly": history[-1].get("rewards/accuracies") if history else None,
-    }
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:

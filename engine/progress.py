@@ -50,8 +50,8 @@ class Progress:
         self._best: float | None = None
         self._planned: Mapping[str, int] = {}
         self._test_factor = 1.0
-        self._finished: Counter[str] = Counter()  # units, those of earlier sessions included
-        self._paced: Counter[str] = Counter()  # units of this session's ended stages, and their seconds
+        self._finished: Counter[str] = Counter()  # units, those of earlier starts included
+        self._paced: Counter[str] = Counter()  # units of the stages that ended since the start, and their seconds
         self._spent: dict[str, float] = {}
 
     def request_stop(self, reason: str) -> None:
@@ -183,7 +183,7 @@ class Progress:
         return " · ".join(parts)
 
     def _time_left(self) -> float | None:
-        """Seconds of work ahead, each stage at this session's own pace; of a stage not yet met, at the pace of the scores before it."""
+        """Seconds of work ahead, each stage at its own pace since the start; of a stage not yet met, at the pace of the scores before it."""
         left = 0.0
         for stage, total in self._planned.items():
             pace = self._pace(stage)
@@ -195,7 +195,7 @@ class Progress:
         return left if self._planned else None
 
     def _pace(self, stage: str) -> float | None:
-        """This session's seconds a unit of a stage; None before its first."""
+        """Seconds a unit of a stage since the start of this process; None before its first."""
         here = stage == self._stage
         spent = self._spent.get(stage, 0.0) + (self._clock() - self._stage_start if here else 0.0)
         count = self._paced[stage] + (self._count if here else 0)

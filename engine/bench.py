@@ -21,7 +21,7 @@ from benchmarks.evaluators import Evaluator, TransformersEvaluator
 from benchmarks.problems import Problem, refuse_overlap
 from benchmarks.scores import Score, score
 from engine import locations
-from engine.config import CampaignConfig, ModelsSection
+from engine.config import CampaignConfig, ModelsSection, limits_of
 from engine.errors import ConfigError
 from engine.records import DevScore
 from merges.checkpoints import Checkpoint
@@ -29,7 +29,7 @@ from merges.contract import program_id
 from merges.probes import probe_jobs
 from merges.selection import select
 from merges.task_vectors import check_compatible, mergeable, task_jobs, tensor_seed
-from sandbox import ExecutionResult, Limits, Sandbox
+from sandbox import ExecutionResult, Sandbox
 
 LEVELS = ("NONE", "REDUCED", "FULL")
 
@@ -60,19 +60,20 @@ def thread_count(models: ModelsSection) -> int:
     return models.threads or max(1, min(os.cpu_count() or 1, 16))
 
 
-def open_sandbox(config: CampaignConfig) -> Sandbox:
+def open_sandbox(config: CampaignConfig, *, allow_none: bool = False) -> Sandbox:
     """A sandbox with the campaign's limits.
+
+    Args:
+        allow_none: the user accepts a machine without isolation; the floor then binds only where there is some.
 
     Raises:
         ConfigError: this machine isolates less than the campaign's floor.
+        IsolationError: it gives none, and nobody accepted that.
     """
     section = config.sandbox
-    limits = Limits(
-        wall_seconds=section.wall_seconds, cpu_seconds=section.cpu_seconds, memory_bytes=section.memory_mb * 2**20
-    )
-    sandbox = Sandbox(limits, allow_none=section.floor == "NONE")
+    sandbox = Sandbox(limits_of(section), allow_none=allow_none, device=section.device)
     level = sandbox.isolation.level
-    if LEVELS.index(level) < LEVELS.index(section.floor):
+    if LEVELS.index(level) < LEVELS.index(section.floor) and not (level == "NONE" and allow_none):
         missing = ", ".join(sandbox.isolation.missing)
         sandbox.close()
         raise ConfigError(
@@ -96,14 +97,14 @@ def open_benchmark(config: CampaignConfig, split: str) -> tuple[Benchmark, tuple
 class Bench:
     """Sandbox, task vectors, evaluator and dev problems of one campaign. A context manager; one caller at a time."""
 
-    def __init__(self, config: CampaignConfig) -> None:
-        """Open everything.
+    def __init__(self, config: CampaignConfig, *, allow_none: bool = False) -> None:
+        """Open everything. `allow_none`: see `open_sandbox`.
 
         Raises:
             ConfigError, MergeUserError, BenchmarkUserError: something the campaign names cannot be used.
         """
         self.config = config
-        self.sandbox = open_sandbox(config)
+        self.sandbox = open_sandbox(config, allow_none=allow_none)
         try:
             self._open_models()
         except BaseException:

@@ -24,15 +24,15 @@ from engine.records import Outcome
 from engine.store import Store
 
 
-def run_campaign(folder: Path, progress: Progress) -> None:
-    """Run, or go on with, the campaign in `folder` until its final is in the archive.
+def run_campaign(folder: Path, progress: Progress, *, allow_none: bool = False) -> None:
+    """Run, or go on with, the campaign in `folder` until its final is in the archive. `allow_none`: see `open_sandbox`.
 
     Raises:
         UserError, HostError: one line each; what was finished is kept.
         Interrupted: stopped in order by the user or the time limit.
     """
     config = rundir.read_config(folder)
-    with rundir.locked(folder), Bench(config) as bench:
+    with rundir.locked(folder), Bench(config, allow_none=allow_none) as bench:
         open_current(config, locations.model(config.generator.model)).close()  # a mistake shows before hours of tuning
         rundir.check_manifest(folder, rundir.manifest(config, bench))
         store = Store.in_folder(folder, create=True)

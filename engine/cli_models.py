@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from engine.cli_run import Unsafe
 
 if TYPE_CHECKING:
     from engine.config import SandboxSection
     from sandbox import Limits
 
+Device = Annotated[
+    Literal["cpu", "cuda"], typer.Option(help="Where the program computes; cuda isolates less (sandbox/README.md).")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 
 
@@ -32,18 +37,22 @@ def try_program(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Wall-clock limit in seconds.")] = 20.0,
     memory_mb: Annotated[int, typer.Option(min=16, help="Memory limit in MiB.")] = 2048,
+    device: Device = "cpu",
+    unsafe: Unsafe = False,
     as_json: Json = False,
 ) -> None:
     """Run one program in the sandbox and say what became of it. Exit code 3 where it is the program's fault.
 
     Example: mergewright try my_merge.py --json
     """
+    from engine.config import SandboxSection
     from engine.trying import TrialRun, read_tensors, run_trial
+    from sandbox import Sandbox
 
-    source = _source(program)
-    outcome: TrialRun = run_trial(
-        source, read_tensors(tensors), _numbers(param), wall_seconds=timeout, memory_bytes=memory_mb * 2**20
-    )
+    source, jobs, parameters = _source(program), read_tensors(tensors), _numbers(param)
+    limits = _limits(SandboxSection(), timeout, memory_mb)
+    with Sandbox(limits, allow_none=unsafe, device=device) as sandbox:
+        outcome: TrialRun = run_trial(source, jobs, parameters, sandbox)
     if save is not None and outcome.outputs is not None:
         _save(save, outcome.outputs)
     if as_json:
@@ -77,7 +86,8 @@ def apply_command(
         int | None, typer.Option(min=16, help="The program's memory in MiB. Default: as in the archive, else 2048.")
     ] = None,
     max_memory: Annotated[str | None, typer.Option(help="Bound for tensors held at once, as 2GB or 512MB.")] = None,
-    device: Annotated[str, typer.Option(help="cpu; merging on a GPU is not there yet.")] = "cpu",
+    device: Device = "cpu",
+    unsafe: Unsafe = False,
     as_json: Json = False,
 ) -> None:
     """Merge experts into a new model folder with a discovered or human-made program.
@@ -94,7 +104,8 @@ def apply_command(
     experts = {
         name: locations.model(reference) for name, reference in zip(expert_names(tuple(expert)), expert, strict=True)
     }
-    with Sandbox(_limits(found.limits, timeout, memory_mb)) as sandbox:
+    limits = _limits(found.limits, timeout, memory_mb)
+    with Sandbox(limits, allow_none=unsafe, device=device) as sandbox:
         record = apply_program(
             found.source,
             base=locations.model(base),
@@ -105,7 +116,6 @@ def apply_command(
             parameters=_numbers(param),
             run_seed=seed,
             max_memory_bytes=_bytes(max_memory),
-            device=device,
         )
     if as_json:
         print(record.to_json())
@@ -118,12 +128,16 @@ def apply_command(
 
 def _limits(section: SandboxSection, timeout: float | None, memory_mb: int | None) -> Limits:
     """The limits that a program was scored under, where the user gives no others."""
-    from sandbox import Limits
+    from dataclasses import replace
 
-    return Limits(
-        wall_seconds=timeout or section.wall_seconds,
-        cpu_seconds=timeout or section.cpu_seconds,
-        memory_bytes=(memory_mb or section.memory_mb) * 2**20,
+    from engine.config import limits_of
+
+    limits = limits_of(section)
+    return replace(
+        limits,
+        wall_seconds=timeout or limits.wall_seconds,
+        cpu_seconds=timeout or limits.cpu_seconds,
+        memory_bytes=memory_mb * 2**20 if memory_mb else limits.memory_bytes,
     )
 
 
@@ -194,8 +208,11 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(facts))
         return
+    layers, facts["missing"] = facts.pop("layers"), len(facts["missing"]) or "none"
     for key, value in facts.items():
         print(f"{key:12s} {value if not isinstance(value, dict) else ', '.join(f'{k} {v}' for k, v in value.items())}")
+    for name, line in layers.items():
+        print(f"  {name:22s} {line}")
 
 
 def _source(reference: str) -> str:

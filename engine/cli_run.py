@@ -24,6 +24,12 @@ Setting = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key of the campaign, as campaign.programs=50. Repeatable."
     ),
 ]
+Unsafe = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-isolation", help="Run programs even where the machine isolates nothing (see mergewright doctor)."
+    ),
+]
 MaxHours = Annotated[float | None, typer.Option(help="Stop in order after so many hours; `resume` goes on.")]
 
 
@@ -34,6 +40,7 @@ def run(
     settings: Setting = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME-DATE.")] = None,
     max_hours: MaxHours = None,
+    unsafe: Unsafe = False,
 ) -> None:
     """Run a discovery campaign; without arguments the pocket campaign.
 
@@ -46,7 +53,7 @@ def run(
     config = load_config(locations.campaign_file(campaign), extra)
     folder = rundir.new_folder(config, out, datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
     try:
-        _go(folder, config)
+        _go(folder, config, allow_none=unsafe)
     finally:
         rundir.discard_if_unborn(folder)
 
@@ -54,6 +61,7 @@ def run(
 def resume(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
     max_hours: MaxHours = None,
+    unsafe: Unsafe = False,
 ) -> None:
     """Go on with a run that was stopped or killed; it ends as if it had never been.
 
@@ -66,7 +74,7 @@ def resume(
     config = rundir.read_config(folder)
     if max_hours is not None:
         config = build_config(config.model_dump(mode="json"), [f"campaign.max_hours={max_hours}"])
-    _go(folder, config)
+    _go(folder, config, allow_none=unsafe)
 
 
 def status(
@@ -130,7 +138,7 @@ def _resumable(reference: str) -> Path:
     return locations.run_folder(reference)
 
 
-def _go(folder: Path, config: CampaignConfig) -> None:
+def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
     """Run the campaign in `folder` with live progress, then print what it found."""
     from engine import tables
     from engine.campaign import run_campaign
@@ -149,7 +157,7 @@ def _go(folder: Path, config: CampaignConfig) -> None:
     )
     try:
         with _stopping_in_order(progress):
-            run_campaign(folder, progress)
+            run_campaign(folder, progress, allow_none=allow_none)
     except KeyboardInterrupt:
         report_error(f"stopped at once; nothing finished is lost. Go on with: mergewright resume {folder}", code=130)
         raise typer.Exit(130) from None

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from engine.errors import ConfigError
 from merges import library
+from sandbox import Limits
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -70,12 +71,27 @@ class GeneratorSection(_Section):
 
 
 class SandboxSection(_Section):
-    """Limits of one candidate over all tensors, and the least isolation accepted."""
+    """Limits of one candidate over all tensors, the least isolation accepted, and where programs compute.
+
+    No key accepts a machine without isolation: a file from somebody else must not. `--unsafe-no-isolation` does, on the command line.
+    """
 
     wall_seconds: Positive = 20.0
     cpu_seconds: Positive = 20.0
     memory_mb: Count = 2048
-    floor: Literal["FULL", "REDUCED", "NONE"] = "REDUCED"
+    gpu_memory_mb: Count = 8192
+    floor: Literal["FULL", "REDUCED"] = "REDUCED"
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+def limits_of(section: SandboxSection) -> Limits:
+    """A campaign's limits, as the sandbox takes them."""
+    return Limits(
+        wall_seconds=section.wall_seconds,
+        cpu_seconds=section.cpu_seconds,
+        memory_bytes=section.memory_mb * 2**20,
+        gpu_memory_bytes=section.gpu_memory_mb * 2**20,
+    )
 
 
 class BenchmarkSection(_Section):

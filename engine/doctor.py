@@ -10,7 +10,8 @@ import torch
 
 from engine import locations
 from engine.rundir import RECORDED_PACKAGES, package_version
-from sandbox import Sandbox
+from sandbox import Isolation, Sandbox
+from sandbox.confinement.layers import LAYERS
 
 
 def examine() -> dict[str, Any]:
@@ -25,7 +26,19 @@ def examine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)",
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES},
+        "pocket": models or f"not found in {pocket}; install Mergewright again, or run `make pocket` in a checkout",
         "isolation": isolation.level,
         "missing": list(isolation.missing),
-        "pocket": models or f"not found in {pocket}; install Mergewright again, or run `make pocket` in a checkout",
+        "layers": _layers(isolation),
     }
+
+
+def _layers(isolation: Isolation) -> dict[str, str]:
+    """Layer -> what it takes away from a program, or why it is missing and what to do."""
+    lines = dict(line.split(": ", 1) for line in (*isolation.missing, *isolation.extra))
+    told = {}
+    for layer in LAYERS:
+        name = f"{layer.name} (beyond FULL)" if layer.extra else layer.name
+        held = layer.name in isolation.layers
+        told[name] = f"holds; takes away {layer.takes}" if held else f"MISSING: {lines.get(layer.name, 'not probed')}"
+    return told | {name: f"MISSING: {line}" for name, line in lines.items() if name == "together"}

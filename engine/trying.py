@@ -15,7 +15,7 @@ from engine.errors import UserError
 from merges.checkpoints import depth_of, layer_count
 from merges.contract import program_id
 from merges.task_vectors import tensor_seed
-from sandbox import ExecutionResult, Limits, Sandbox, TensorJob
+from sandbox import ExecutionResult, Sandbox, TensorJob
 
 BASE = "base"
 RANDOM_SEED = 0
@@ -35,16 +35,13 @@ class TrialRun:
     outputs: dict[str, torch.Tensor] | None
 
 
-def run_trial(
-    source: str, jobs: list[TensorJob], parameters: Mapping[str, float], *, wall_seconds: float, memory_bytes: int
-) -> TrialRun:
-    """Run `source` over `jobs`; facts have the fixed form of `try --json`."""
+def run_trial(source: str, jobs: list[TensorJob], parameters: Mapping[str, float], sandbox: Sandbox) -> TrialRun:
+    """Run `source` over `jobs` in an open sandbox; facts have the fixed form of `try --json`."""
     jobs = [
         TensorJob(j.name, j.depth, j.vectors, j.base, tensor_seed(RANDOM_SEED, program_id(source), j.name))
         for j in jobs
     ]
-    with Sandbox(Limits(wall_seconds=wall_seconds, cpu_seconds=wall_seconds, memory_bytes=memory_bytes)) as sandbox:
-        result = sandbox.execute(source, jobs, parameters)
+    result = sandbox.execute(source, jobs, parameters)
     return TrialRun(_facts(result), dict(result.outputs) if result.outputs is not None else None)
 
 

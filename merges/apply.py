@@ -1,7 +1,7 @@
 """Apply a program to checkpoints: a folder that transformers loads, with the record of where it came from.
 
 The work goes tensor by tensor, so memory stays bounded by a few tensors however large the model is. Not covered yet:
-resuming, several workers, LoRA inputs, other devices than the CPU.
+resuming, several workers, LoRA inputs.
 """
 
 from __future__ import annotations
@@ -88,7 +88,6 @@ def apply_program(
     parameters: Mapping[str, float] | None = None,
     run_seed: int = 0,
     max_memory_bytes: int | None = None,
-    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Provenance:
     """Merge experts into a new model folder.
@@ -98,13 +97,12 @@ def apply_program(
         base: the seed model, a folder, hub id or opened checkpoint. Output dtype, layout and tokenizer are the base's.
         experts: name -> model, in the order the program shall see them.
         out: the folder to make; it must not exist.
-        sandbox: where the program runs.
+        sandbox: where the program runs, and on which device.
         selection: which parameters are merged, see `select`; all others are copied from the base bit for bit.
         parameters: hyper-parameters that differ from the program's defaults.
         run_seed: seed of all random numbers; the same seed and inputs give the same bytes.
         max_memory_bytes: bound for tensors held at once (the interpreter and libraries come on top); None: no bound
             but the largest tensor's need.
-        device: "cpu".
         progress: see `Progress`.
 
     Returns:
@@ -116,8 +114,6 @@ def apply_program(
         HostError: the disk filled up or a file failed during the work; nothing is left behind.
     """
     target = Path(out)
-    if device != "cpu":
-        raise OptionError(f"device: expected 'cpu', got {device!r}; leave it out")
     effective = _checked_parameters(source, parameters or {})
     check_absent(target)
     opened_base = _opened(base)

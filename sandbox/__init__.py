@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sandbox.errors import (
+    DeviceError,
     IsolationError,
     JobError,
     KilledError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RULES",
+    "DeviceError",
     "ExecutionResult",
     "Isolation",
     "IsolationError",

@@ -5,6 +5,7 @@ SandboxError
 ├── SandboxUserError       the caller gave something that cannot be used; one line: what, expected, got, what to do
 │   ├── JobError           a tensor job is malformed
 │   ├── ParameterError     a hyper-parameter that the program does not declare, or not a finite number
+│   ├── DeviceError        the machine has no GPU that can be used
 │   └── IsolationError     the machine gives less isolation than was asked for
 ├── ZygoteError            the sandbox's own process died or broke its protocol (a fault of the host)
 └── KilledError            something outside killed a program's process twice, most likely for want of memory (likewise)
@@ -27,6 +28,10 @@ class JobError(SandboxUserError):
 
 class ParameterError(SandboxUserError):
     """A hyper-parameter is not declared by the program, or is not a finite number."""
+
+
+class DeviceError(SandboxUserError):
+    """The machine has no GPU that can be used."""
 
 
 class IsolationError(SandboxUserError):

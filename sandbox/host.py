@@ -20,9 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-from sandbox.confinement.layers import LEAST_LAYERS
+from sandbox import gpu
+from sandbox.confinement import cgroups
+from sandbox.confinement.layers import level_of
 from sandbox.errors import IsolationError, JobError, ParameterError, SandboxError, ZygoteError
 from sandbox.gate import check, signature_of
 from sandbox.outcome import Outcome, judge, killed_unasked
@@ -48,18 +50,23 @@ class Sandbox:
     Args:
         limits: for every program run here.
         allow_none: run even where the machine gives no isolation to speak of.
+        device: where programs compute. With "cuda" the level is REDUCED at best (`sandbox/gpu.py` says why).
 
     Raises (when entered, or at the first use):
         IsolationError: the level is NONE and `allow_none` is false.
+        DeviceError: `device` is "cuda" and there is none that can be used.
         ZygoteError: the sandbox's process could not be started.
 
     One caller at a time (calls from several threads wait for each other). Several objects may live in one process.
     """
 
-    def __init__(self, limits: Limits | None = None, *, allow_none: bool = False) -> None:
+    def __init__(
+        self, limits: Limits | None = None, *, allow_none: bool = False, device: Literal["cpu", "cuda"] = "cpu"
+    ) -> None:
         self.limits = limits or Limits()
         _check_limits(self.limits)
         self._allow_none = allow_none
+        self._device = device
         self._lock = threading.Lock()
         self._zygote: _Zygote | None = None
         self._isolation: Isolation | None = None
@@ -134,7 +141,7 @@ class Sandbox:
         if "base" in signature.wants and not packed.has_base:
             raise JobError("the program declares 'base', but a job has no base tensor; give the seed's tensors")
         text = source.decode("utf-8") if isinstance(source, bytes) else source
-        program = {"source": text, "parameters": dict(parameters), "wants": sorted(signature.wants),
+        program = {"source": text, "parameters": dict(parameters), "wants": sorted(signature.wants), "device": self._device,
                    "output_bytes": self.limits.output_bytes, "detail_bytes": self.limits.detail_bytes}  # fmt: skip
         request = sealed_bytes("program", json.dumps(program).encode("ascii"))
         try:
@@ -181,12 +188,12 @@ class Sandbox:
                 self._start()
 
     def _start(self) -> _Zygote:
-        zygote = _Zygote()
+        zygote = _Zygote(self._device)
         if zygote.isolation.level == "NONE" and not self._allow_none:
             zygote.close()
             missing = "; ".join(zygote.isolation.missing)
             raise IsolationError(
-                f"expected at least REDUCED isolation, got NONE ({missing}); allow it explicitly if you must"
+                f"expected at least REDUCED isolation, got NONE ({missing}); see `mergewright doctor`, or accept it with --unsafe-no-isolation"
             )
         self._zygote, self._isolation = zygote, zygote.isolation
         return zygote
@@ -195,15 +202,18 @@ class Sandbox:
 class _Zygote:
     """The running zygote and the socket to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self._gpu = gpu.open_watch() if device == "cuda" else None
+        self._groups: tuple[str, ...] = ()
+        environment = {**_ENVIRONMENT, **_gpu_environment(device)}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         self.owner = os.getpid()
         self._errors = os.memfd_create("zygote-errors")
-        command = [sys.executable, "-s", "-P", str(ZYGOTE_FILE), str(theirs.fileno())]
+        command = [sys.executable, "-s", "-P", str(ZYGOTE_FILE), str(theirs.fileno()), device]
         try:
             self._process = subprocess.Popen(
-                command, env=_ENVIRONMENT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=self._errors, start_new_session=True, cwd="/",
             )  # fmt: skip
         except OSError as error:
@@ -214,10 +224,11 @@ class _Zygote:
             theirs.close()
         try:
             ready = self._receive(time.monotonic() + START_SECONDS)
-            self.isolation = _isolation(ready["ready"], ready["missing"])
-            self._filtered = "seccomp" in ready["ready"]
+            self._groups = tuple(ready["groups"])
+            self.isolation = _isolation(**ready["ready"], gpu_used=device == "cuda")
+            self._filtered = "seccomp" in self.isolation.layers
             self._resident_bytes = int(ready["resident_bytes"])
-        except (OSError, ZygoteError, ValueError, KeyError) as error:
+        except (OSError, ZygoteError, ValueError, KeyError, TypeError) as error:
             last = os.pread(self._errors, 65536, 0).decode("utf-8", "replace").strip().splitlines()[-1:]
             self.close()
             raise ZygoteError(f"the sandbox's process did not start: {' '.join(last) or error}") from error
@@ -229,22 +240,37 @@ class _Zygote:
             ZygoteError, OSError: the zygote is gone.
         """
         request = {"run": {"memory_bytes": limits.memory_bytes, "cpu_seconds": math.ceil(limits.cpu_seconds)}}
+        before = self._gpu.used_bytes() if self._gpu else 0
         began = time.monotonic()
         socket.send_fds(self._socket, [json.dumps(request).encode("ascii")], descriptors)
-        timed_out = not self._wait(began + limits.wall_seconds)
-        if timed_out:
+        answered, gpu_bytes = self._await_end(began + limits.wall_seconds, before, limits.gpu_memory_bytes)
+        if not answered:
             self._socket.send(b'{"kill": true}')
         answer = self._receive(time.monotonic() + GRACE_SECONDS)
         seconds = time.monotonic() - began
+        if self._gpu:
+            gpu.wait_until_back(self._gpu, before, *gpu.CLOCK)
         return Outcome(
             status=answer["status"],
-            timed_out=timed_out and answer["killed"],
+            timed_out=not answered and answer["killed"] and gpu_bytes <= limits.gpu_memory_bytes,
             seconds=seconds,
             cpu_seconds=answer["cpu_seconds"],
             peak_bytes=answer["peak_bytes"],
             grown_bytes=max(0, answer["peak_bytes"] - self._resident_bytes),
             filtered=self._filtered,
+            started=answer["started"],
+            starved=answer["starved"],
+            gpu_bytes=gpu_bytes,
         )
+
+    def _await_end(self, deadline: float, before: int, gpu_limit: int) -> tuple[bool, int]:
+        """Whether the zygote answered in time, and the most of the GPU's memory seen in use beyond `before`."""
+        most = 0
+        while self._gpu and most <= gpu_limit and time.monotonic() + gpu.POLL_SECONDS < deadline:
+            if self._wait(time.monotonic() + gpu.POLL_SECONDS):
+                return True, most
+            most = max(most, self._gpu.used_bytes() - before)
+        return most <= gpu_limit and self._wait(deadline), most
 
     def _wait(self, deadline: float) -> bool:
         poll = select.poll()
@@ -273,15 +299,19 @@ class _Zygote:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        cgroups.remove(self._groups)
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1
 
 
-def _isolation(held: Sequence[str], missing: Sequence[str]) -> Isolation:
-    if not set(held) >= LEAST_LAYERS:
-        return Isolation("NONE", tuple(missing))
-    return Isolation("REDUCED" if missing else "FULL", tuple(missing))
+def _isolation(held: Sequence[str], missing: Sequence[str], extra: Sequence[str], *, gpu_used: bool) -> Isolation:
+    lines = (*missing, gpu.WHY_REDUCED) if gpu_used else tuple(missing)
+    return Isolation(level_of(held, lines), lines, tuple(held), tuple(extra))
+
+
+def _gpu_environment(device: str) -> dict[str, str]:
+    return {name: os.environ[name] for name in gpu.ENVIRONMENT if device == "cuda" and name in os.environ}
 
 
 def _check_limits(limits: Limits) -> None:
@@ -303,5 +333,5 @@ def _check_parameters(signature: Signature, parameters: Mapping[str, float]) -> 
 
 def _rejected(verdict: Verdict, seconds: float, isolation: Isolation) -> ExecutionResult:
     return ExecutionResult(
-        False, verdict.reason, verdict.detail, verdict.line, seconds, 0, isolation, None, None, verdict.rule
+        False, verdict.reason, verdict.detail, verdict.line, seconds, 0, isolation, None, verdict.rule
     )

@@ -10,17 +10,14 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from sandbox.errors import KilledError, ZygoteError
 from sandbox.reasons import Reason
 from sandbox.records import ExecutionResult, Isolation, Limits, Verdict
 from sandbox.text import clean
-from sandbox.transfer import Mailbox, PackedJobs, digest
-from sandbox.zygote import HOST_FAULT
+from sandbox.transfer import Mailbox, PackedJobs, not_finite
 
 _FROM_CHILD = frozenset(
-    {Reason.POLICY, Reason.SYNTAX, Reason.MEMORY, Reason.THREADS, Reason.OUTPUT, Reason.EXCEPTION, Reason.NO_RESULT,
+    {Reason.POLICY, Reason.SYNTAX, Reason.MEMORY, Reason.GPU_MEMORY, Reason.THREADS, Reason.OUTPUT, Reason.EXCEPTION, Reason.NO_RESULT,
      Reason.WRONG_TYPE, Reason.WRONG_SHAPE, Reason.WRONG_DTYPE}
 )  # fmt: skip
 """Reasons that a child may give for itself; the others are the parent's to find."""
@@ -40,6 +37,9 @@ class Outcome:
         status: as `waitpid` gives it.
         grown_bytes: of `peak_bytes`, what it had beyond the zygote's own pages.
         filtered: the system-call filter held.
+        started: it was confined, and the program began.
+        starved: the kernel killed in the zygote's control group for want of memory.
+        gpu_bytes: of the device's memory, what was in use beyond what was before; 0 without a GPU.
     """
 
     status: int
@@ -49,6 +49,9 @@ class Outcome:
     peak_bytes: int
     grown_bytes: int
     filtered: bool
+    started: bool = True
+    starved: bool = False
+    gpu_bytes: int = 0
 
 
 def judge(outcome: Outcome, box: Mailbox, packed: PackedJobs, limits: Limits, isolation: Isolation) -> ExecutionResult:
@@ -61,17 +64,15 @@ def judge(outcome: Outcome, box: Mailbox, packed: PackedJobs, limits: Limits, is
 
     def failed(reason: Reason, detail: str, line: int | None = None, rule: str | None = None) -> ExecutionResult:
         text = clean(detail, limits.detail_bytes)  # again: a report may be forged
-        return ExecutionResult(
-            False, reason, text, line, outcome.seconds, outcome.peak_bytes, isolation, None, None, rule
-        )
+        return ExecutionResult(False, reason, text, line, outcome.seconds, outcome.peak_bytes, isolation, None, rule)
 
     ended = _ending(outcome, limits)
     try:
         report = box.read_report()
     except ValueError as error:
         return failed(ended[0] if ended else Reason.CRASH, ended[1] if ended else str(error))
-    if os.WIFEXITED(outcome.status) and os.WEXITSTATUS(outcome.status) == HOST_FAULT:
-        fault = report.get("fault") if isinstance(report, dict) else None
+    if not outcome.started and not (outcome.timed_out or outcome.starved):
+        fault = report.get("fault") if isinstance(report, dict) else f"wait status {outcome.status}"
         raise ZygoteError(f"a child could not be confined: {fault}")
     if ended is not None:
         return failed(*ended)
@@ -83,19 +84,21 @@ def judge(outcome: Outcome, box: Mailbox, packed: PackedJobs, limits: Limits, is
     if told.reason is not None:
         return failed(told.reason, told.detail or "", told.line, told.rule)
     outputs = box.read_outputs(packed)
-    for name, tensor in outputs.items():
-        if not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
-            return failed(Reason.NONFINITE, f"tensor '{name}': {bad} of {tensor.numel()} values are NaN or infinite")
-    return ExecutionResult(
-        True, None, None, None, outcome.seconds, outcome.peak_bytes, isolation, outputs, digest(outputs)
-    )
+    bad = not_finite(outputs)
+    if bad is not None:
+        size = outputs[bad[0]].numel()
+        return failed(Reason.NONFINITE, f"tensor '{bad[0]}': {bad[1]} of {size} values are NaN or infinite")
+    return ExecutionResult(True, None, None, None, outcome.seconds, outcome.peak_bytes, isolation, outputs)
 
 
 def _ending(outcome: Outcome, limits: Limits) -> tuple[Reason, str] | None:
     """The reason that the way of ending gives; None if the child left in order. Raises KilledError."""
     if killed_unasked(outcome, limits):
         return _killed_again(outcome, limits)
+    if outcome.gpu_bytes > limits.gpu_memory_bytes:
+        return Reason.GPU_MEMORY, f"held more than {limits.gpu_memory_bytes >> 20} MiB of the GPU's memory"
+    if outcome.starved:
+        return Reason.MEMORY, f"killed by the system for holding more than {limits.memory_bytes >> 20} MiB of memory"
     if outcome.timed_out:
         return Reason.TIMEOUT, f"still running after {limits.wall_seconds:g} s"
     if os.WIFSIGNALED(outcome.status):
@@ -104,7 +107,7 @@ def _ending(outcome: Outcome, limits: Limits) -> tuple[Reason, str] | None:
             return Reason.CPU, f"more than {limits.cpu_seconds:g} s of processor time"
         name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
         return _BY_SIGNAL.get(signal.Signals(number), Reason.CRASH), f"ended by signal {name}"
-    if os.WEXITSTATUS(outcome.status) not in (0, HOST_FAULT):
+    if os.WEXITSTATUS(outcome.status) != 0:
         return Reason.CRASH, f"ended with status {os.WEXITSTATUS(outcome.status)}"
     return None
 
@@ -112,7 +115,8 @@ def _ending(outcome: Outcome, limits: Limits) -> tuple[Reason, str] | None:
 def killed_unasked(outcome: Outcome, limits: Limits) -> bool:
     """Whether a SIGKILL ended it that was neither ours (time-out) nor that of the processor-time limit."""
     killed = os.WIFSIGNALED(outcome.status) and os.WTERMSIG(outcome.status) == signal.SIGKILL
-    return killed and not outcome.timed_out and outcome.cpu_seconds < limits.cpu_seconds
+    asked = outcome.timed_out or outcome.starved or outcome.gpu_bytes > limits.gpu_memory_bytes
+    return killed and not asked and outcome.cpu_seconds < limits.cpu_seconds
 
 
 def _killed_again(outcome: Outcome, limits: Limits) -> tuple[Reason, str]:

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     CPU = "cpu"
     MEMORY = "memory"
+    GPU_MEMORY = "gpu_memory"
     THREADS = "threads"
     OUTPUT = "output"
     SYSCALL = "syscall"
@@ -42,6 +43,7 @@ _MEANINGS: dict[Reason, str] = {
     Reason.TIMEOUT: "the program was still running when the wall-clock limit passed; its processes were killed",
     Reason.CPU: "the program used more processor time than the limit",
     Reason.MEMORY: "the program asked for more memory than the limit, or held so much of it that the system killed it twice",
+    Reason.GPU_MEMORY: "the program held more of the GPU's memory than the limit, or the device had no more to give",
     Reason.THREADS: "the program tried to start a thread or a process",
     Reason.OUTPUT: "the program printed more than the limit, or tried to write a file",
     Reason.SYSCALL: "the kernel killed the program for a system call that tensor arithmetic does not need",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from sandbox.reasons import Reason
@@ -26,6 +27,7 @@ class Limits:
         wall_seconds: by the parent's clock, from the request to the reaped child.
         cpu_seconds: processor time; the kernel counts whole seconds, so it is rounded up.
         memory_bytes: address space on top of the zygote's own and of the mapped inputs and outputs.
+        gpu_memory_bytes: of the device, by the driver's own count, the context's some 500 MiB included; only with `device="cuda"`.
         source_bytes: length of the program text in UTF-8.
         detail_bytes: longest detail text that is kept, in UTF-8, after escaping.
         output_bytes: characters the program may print before it is stopped (what it prints is discarded).
@@ -34,6 +36,7 @@ class Limits:
     wall_seconds: float = 20.0
     cpu_seconds: float = 20.0
     memory_bytes: int = 2 * GIB
+    gpu_memory_bytes: int = 8 * GIB
     source_bytes: int = 64 * KIB
     detail_bytes: int = 2 * KIB
     output_bytes: int = 1 * MIB
@@ -84,10 +87,19 @@ class TensorJob:
 
 @dataclass(frozen=True)
 class Isolation:
-    """How a program was confined: `level`, and the layers that this machine did not give, with the reason of each."""
+    """How a program was confined.
+
+    Attributes:
+        level: FULL, REDUCED or NONE (`sandbox.confinement.layers`).
+        missing: a line `name: why; what to do` for each layer of FULL that this machine did not give.
+        layers: names of those that hold.
+        extra: lines as in `missing`, for layers beyond FULL.
+    """
 
     level: Level
     missing: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +114,6 @@ class ExecutionResult:
         peak_memory_bytes: highest resident set of the candidate's process (the shared zygote pages included); 0 if
         none ran. isolation: the level under which it ran.
         outputs: job name -> merged task vector (float32, the inputs' shape); None unless ok.
-        sha256: over names, shapes and bytes of the outputs, independent of job order; None unless ok.
         rule: the gate's rule, where the reason is `policy`.
     """
 
@@ -114,5 +125,12 @@ class ExecutionResult:
     peak_memory_bytes: int
     isolation: Isolation
     outputs: Mapping[str, Tensor] | None
-    sha256: str | None
     rule: str | None = None
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """SHA-256 (hex) over names, shapes and bytes of the outputs, independent of job order; None unless ok. Computed when first
+        asked for: hashing takes longer than merging."""
+        from sandbox.transfer import digest
+
+        return None if self.outputs is None else digest(self.outputs)

@@ -6,8 +6,8 @@ memory that was mapped before; nothing is returned through a descriptor.
 
 from __future__ import annotations
 
+import dis
 import json
-import math
 import mmap
 import random
 import traceback
@@ -27,7 +27,7 @@ from sandbox.reasons import Reason
 from sandbox.rules import PolicyViolation
 from sandbox.signature import ENTRY
 from sandbox.text import clean
-from sandbox.transfer import REPORT_BYTES
+from sandbox.transfer import REPORT_BYTES, tensor_over
 
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
 _OUT_OF_THREADS = ("can't start new thread", "Resource temporarily unavailable")
@@ -40,6 +40,7 @@ class Program:
     source: str
     parameters: Mapping[str, float]
     wants: tuple[str, ...]
+    device: str
     output_bytes: int
     detail_bytes: int
 
@@ -122,10 +123,11 @@ def write_report(target: mmap.mmap, report: Mapping[str, Any]) -> None:
 
 
 def _run_job(program: Program, code: CodeType, guards: Guards, job: Mapping[str, Any], mapped: Mapped) -> None:
-    vectors = {name: _tensor(mapped.inputs, offset, job["shape"]) for name, offset in job["vectors"]}
+    device = torch.device(program.device)
+    vectors = {name: tensor_over(mapped.inputs, offset, job["shape"]).to(device) for name, offset in job["vectors"]}
     extras: dict[str, Any] = {"name": job["name"], "depth": job["depth"], "base": None, "rng": None}
     if job["base"] is not None and "base" in program.wants:
-        extras["base"] = _tensor(mapped.inputs, job["base"], job["shape"])
+        extras["base"] = tensor_over(mapped.inputs, job["base"], job["shape"]).to(device)
     if "rng" in program.wants:
         extras["rng"] = torch.Generator().manual_seed(job["seed"])
     keywords = {name: extras[name] for name in program.wants} | dict(program.parameters)
@@ -133,11 +135,13 @@ def _run_job(program: Program, code: CodeType, guards: Guards, job: Mapping[str,
     def call() -> Any:
         namespace = guards.namespace()
         exec(code, namespace)  # the candidate; this is what the whole package is for
-        return namespace[ENTRY](vectors, torch.device("cpu"), **keywords)
+        return namespace[ENTRY](vectors, device, **keywords)
 
     seed_everything(job["seed"])
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(job["seed"])
     result = _judge(guards, call)
-    _deliver(result, job["shape"], mapped.outputs, job["output"])
+    _deliver(result, job["shape"], device, mapped.outputs, job["output"])
 
 
 def seed_everything(seed: int) -> None:
@@ -149,13 +153,6 @@ def seed_everything(seed: int) -> None:
     identity.restart()
     torch.set_grad_enabled(True)
     np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")  # numpy's own defaults
-
-
-def _tensor(memory: mmap.mmap | None, offset: int, shape: list[int]) -> torch.Tensor:
-    count = math.prod(shape)
-    if not count or memory is None:
-        return torch.empty(shape)
-    return torch.frombuffer(memory, dtype=torch.float32, count=count, offset=offset).view(shape)
 
 
 def _judge(guards: Guards, act: Callable[[], Any]) -> Any:
@@ -182,6 +179,10 @@ def _failure_of(error: BaseException) -> Failure:
     text = _plain_text(error)
     if isinstance(error, SyntaxError) and line is None:
         return Failure(Reason.SYNTAX, text, error.lineno)
+    if _raised_by_the_program(error.__traceback__):  # it cannot choose its reason by raising MemoryError
+        return Failure(Reason.EXCEPTION, text, line)
+    if isinstance(error, torch.OutOfMemoryError):
+        return Failure(Reason.GPU_MEMORY, text, line)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in _OUT_OF_MEMORY)):
         return Failure(Reason.MEMORY, text, line)
     if isinstance(error, RuntimeError | OSError) and any(words in text for words in _OUT_OF_THREADS):
@@ -199,22 +200,37 @@ def _plain_text(error: BaseException) -> str:
     return f"{name}: {message}" if message else name
 
 
+_RAISING = frozenset(dis.opmap[name] for name in ("RAISE_VARARGS", "RESUME", "YIELD_VALUE", "SEND"))
+"""Instructions at which an exception is the program's own: `raise`, or `throw` into a generator of its own."""
+
+
+def _raised_by_the_program(frames: TracebackType | None) -> bool:
+    """Whether the exception began at the program's own `raise` or `throw`, and not in what the program called."""
+    if frames is None:
+        return False
+    while frames.tb_next is not None:
+        frames = frames.tb_next
+    code = frames.tb_frame.f_code
+    return code.co_filename == CANDIDATE_FILE and code.co_code[frames.tb_lasti] in _RAISING
+
+
 def _candidate_line(frames: TracebackType | None) -> int | None:
     lines = [number for frame, number in traceback.walk_tb(frames) if frame.f_code.co_filename == CANDIDATE_FILE]
     return lines[-1] if lines else None
 
 
-def _deliver(result: Any, shape: list[int], memory: mmap.mmap | None, offset: int) -> None:
+def _deliver(result: Any, shape: list[int], device: torch.device, memory: mmap.mmap | None, offset: int) -> None:
     """Checks what came back and copies it out as float32. The parent checks finiteness, after this cast."""
     if result is None:
         raise Failure(Reason.NO_RESULT, "merge_models returned None; return the merged tensor")
     if not isinstance(result, torch.Tensor):
         raise Failure(Reason.WRONG_TYPE, f"expected a torch.Tensor, got {type(result).__name__}")
-    if result.layout is not torch.strided or result.device.type != "cpu":
-        raise Failure(Reason.WRONG_TYPE, f"expected a dense CPU tensor, got {result.layout} on {result.device.type}")
+    if result.layout is not torch.strided or result.device.type not in ("cpu", device.type):
+        got = f"{result.layout} on {result.device.type}"
+        raise Failure(Reason.WRONG_TYPE, f"expected a dense {device.type.upper()} tensor, got {got}")
     if not result.dtype.is_floating_point:
         raise Failure(Reason.WRONG_DTYPE, f"expected a real floating dtype, got {result.dtype}")
     if list(result.shape) != shape:
         raise Failure(Reason.WRONG_SHAPE, f"expected shape {tuple(shape)}, as the inputs, got {tuple(result.shape)}")
     if result.numel():
-        _tensor(memory, offset, shape).copy_(result.detach())
+        tensor_over(memory, offset, shape).copy_(result.detach())

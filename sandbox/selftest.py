@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.confinement import cgroups
 from sandbox.confinement.layers import LAYERS, Layer, Step, confine
 from sandbox.confinement.plan import LayerAbsent, Plan
 from sandbox.records import GIB
@@ -18,17 +20,27 @@ from sandbox.records import GIB
 _PROBE_SECONDS = 10
 
 
-def measure() -> tuple[list[str], list[str]]:
-    """Names of the layers that hold, and one line `name: why; what to do` for each that does not."""
-    held: list[str] = []
-    missing: list[str] = []
-    for layer in LAYERS:
-        problem = next(filter(None, (_probe_one(layer, probe) for probe in layer.probes)), None)
-        if problem is None:
-            held.append(layer.name)
-        else:
-            missing.append(f"{layer.name}: {problem}; {layer.fix}")
-    return held, missing + _together(held)
+@dataclass(frozen=True)
+class Findings:
+    """What the self-test found: names of the layers that hold; one line `name: why; what to do` for each that does not, those
+    beyond FULL apart."""
+
+    held: tuple[str, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+
+
+def measure() -> Findings:
+    """Probe every layer alone, then all that hold together."""
+    cgroups.prepare_probes()
+    problems = {
+        layer.name: next(filter(None, (_probe_one(layer, probe) for probe in layer.probes)), None) for layer in LAYERS
+    }
+    held = tuple(name for name, problem in problems.items() if problem is None)
+    lines = {layer: f"{layer.name}: {problems[layer.name]}; {layer.fix}" for layer in LAYERS if layer.name not in held}
+    missing = [line for layer, line in lines.items() if not layer.extra]
+    extra = tuple(line for layer, line in lines.items() if layer.extra)
+    return Findings(held, (*missing, *_together(held)), extra)
 
 
 def _probe_one(layer: Layer, probe: Step) -> str | None:
@@ -41,7 +53,7 @@ def _probe_one(layer: Layer, probe: Step) -> str | None:
                 part.apply(plan)
         probe(plan)
 
-    return _forked(act)
+    return _forked(act, layer.ended_by)
 
 
 def _together(held: Collection[str]) -> list[str]:
@@ -59,7 +71,7 @@ def _together(held: Collection[str]) -> list[str]:
                 return
             raise LayerAbsent("it was let through")
 
-        problem = _forked(act)
+        problem = _forked(act, frozenset({signal.SIGSYS}))
         if problem:
             problems.append(f"together: with all layers on, a probe tried to {name}: {problem}; report this machine")
     return problems
@@ -84,8 +96,8 @@ _DEEDS: dict[str, Callable[[], object]] = {
 }
 
 
-def _forked(act: Step) -> str | None:
-    """None if `act` returns, or is ended by the system-call filter, in a forked child; else what it says."""
+def _forked(act: Step, ended_by: Collection[int] = ()) -> str | None:
+    """None if `act` returns in a forked child, or is ended by one of these signals; else what it says."""
     reader, writer = os.pipe()
     parent = os.getpid()
     child = os.fork()
@@ -97,7 +109,7 @@ def _forked(act: Step) -> str | None:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return None if number == signal.SIGSYS else f"the probe died by signal {number}"
+        return None if number in ended_by else f"the probe died by signal {number}"
     return None if os.WEXITSTATUS(status) == 0 else answer or f"the probe ended with status {os.WEXITSTATUS(status)}"
 
 

@@ -10,7 +10,6 @@ MACHINE = platform.machine()
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
-PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -47,3 +46,9 @@ def syscall(number: int, *arguments: int | ctypes.c_void_p | None) -> int:
 def unshare(flags: int) -> None:
     """`unshare(2)`."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def set_domain_name(name: str) -> None:
+    """`setdomainname(2)`."""
+    text = name.encode("ascii")
+    _checked(_libc.setdomainname(text, ctypes.c_size_t(len(text))), "setdomainname")

@@ -20,9 +20,13 @@ from sandbox.confinement.linux import (
     CLONE_NEWUTS,
     PR_SET_PDEATHSIG,
     prctl,
+    set_domain_name,
     unshare,
 )
 from sandbox.confinement.plan import LayerAbsent, Plan
+
+HOST_NAME = "sandbox"
+"""What a candidate reads instead of the machine's name (`uname` is among the calls that it may make)."""
 
 _FLAGS = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID
 
@@ -31,11 +35,13 @@ def _unshare() -> None:
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         unshare(_FLAGS)
-        return
-    unshare(CLONE_NEWUSER | _FLAGS)
-    Path("/proc/self/setgroups").write_text("deny")  # the kernel asks for this before an unprivileged gid map
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    else:
+        unshare(CLONE_NEWUSER | _FLAGS)
+        Path("/proc/self/setgroups").write_text("deny")  # the kernel asks for this before an unprivileged gid map
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    socket.sethostname(HOST_NAME)
+    set_domain_name(HOST_NAME)
 
 
 def _possible() -> bool:
@@ -77,6 +83,8 @@ def probe(plan: Plan) -> None:
     """Raises LayerAbsent unless the parent is process 1, and there is no network but a loopback that is down."""
     if plan.parent != 1 or os.getppid() != 1:
         raise LayerAbsent("the kernel or the container refuses new namespaces")
+    if os.uname().nodename != HOST_NAME:
+        raise LayerAbsent("the machine's name is visible")
     if [name for _, name in socket.if_nameindex() if name != "lo"]:
         raise LayerAbsent("the network of the host is visible")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

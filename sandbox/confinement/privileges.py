@@ -10,13 +10,12 @@ import os
 
 from sandbox.confinement.linux import MACHINE, syscall
 from sandbox.confinement.plan import LayerAbsent, Plan
+from sandbox.confinement.syscall_numbers import ARCHITECTURES
 
 SPARE_IDS = (1_836_515_328, 65_534)
 """Tried in this order: a number that no account has, then `nobody` (containers may map only the low 65,536)."""
 
 _CAPABILITY_VERSION_3 = 0x20080522
-_CAPSET = {"x86_64": 126, "aarch64": 91}
-_CAPGET = {"x86_64": 125, "aarch64": 90}
 
 
 class _Header(ctypes.Structure):
@@ -27,11 +26,12 @@ class _Sets(ctypes.Structure):
     _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
-def _capabilities(numbers: dict[str, int], sets: ctypes.Array[_Sets]) -> None:
-    if MACHINE not in numbers:
+def _capabilities(call: str, sets: ctypes.Array[_Sets]) -> None:
+    if MACHINE not in ARCHITECTURES:
         raise LayerAbsent(f"capabilities are not coded for {MACHINE}")
     header = _Header(_CAPABILITY_VERSION_3, 0)
-    syscall(numbers[MACHINE], ctypes.cast(ctypes.byref(header), ctypes.c_void_p), ctypes.cast(sets, ctypes.c_void_p))
+    number = ARCHITECTURES[MACHINE].numbers[call]
+    syscall(number, ctypes.cast(ctypes.byref(header), ctypes.c_void_p), ctypes.cast(sets, ctypes.c_void_p))
 
 
 def apply(plan: Plan) -> None:
@@ -39,7 +39,7 @@ def apply(plan: Plan) -> None:
     if os.geteuid() == 0:
         os.setgroups([])
         _become_spare()
-    _capabilities(_CAPSET, (_Sets * 2)())
+    _capabilities("capset", (_Sets * 2)())
 
 
 def _become_spare() -> None:
@@ -58,7 +58,7 @@ def probe(plan: Plan) -> None:
     if 0 in os.getresuid() + os.getresgid():
         raise LayerAbsent("the process is still root")
     sets = (_Sets * 2)()
-    _capabilities(_CAPGET, sets)
+    _capabilities("capget", sets)
     if any(part.effective or part.permitted for part in sets):
         raise LayerAbsent("capabilities are left")
     try:

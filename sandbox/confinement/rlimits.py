@@ -21,17 +21,19 @@ def apply(plan: Plan) -> None:
         if hasattr(resource, name):
             resource.setrlimit(getattr(resource, name), (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (plan.cpu_seconds, plan.cpu_seconds + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (plan.address_space, plan.address_space))
+    if plan.address_space is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (plan.address_space, plan.address_space))
 
 
 def probe(plan: Plan) -> None:
     """Raises LayerAbsent if memory beyond the limit is given, or a descriptor can be made."""
-    try:
-        bytearray(plan.address_space)
-    except MemoryError:
-        pass
-    else:
-        raise LayerAbsent("memory beyond RLIMIT_AS was given")
+    if plan.address_space is not None:
+        try:
+            bytearray(plan.address_space)
+        except MemoryError:
+            pass
+        else:
+            raise LayerAbsent("memory beyond RLIMIT_AS was given")
     try:
         os.pipe()
     except OSError:

@@ -3,51 +3,55 @@
 Threads and processes are refused with an error instead, so that the reason can be `threads`: `clone3` says ENOSYS (its flags lie
 in memory that a filter cannot read, and glibc then falls back), `clone`, `fork` and `vfork` say EAGAIN.
 PROT_EXEC stays allowed: oneDNN writes its kernels at run time, and refusing would change the numbers.
-Only x86-64 is coded; elsewhere the layer is reported missing.
+The numbers stand in `syscall_numbers.py`. The aarch64 filter is coded but has not run on such a machine; the self-test would show it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping
 
-from sandbox.confinement.linux import MACHINE, PR_SET_SECCOMP, prctl
+from sandbox.confinement.linux import MACHINE, prctl, syscall
 from sandbox.confinement.plan import LayerAbsent, Plan
-
-_ARCH_X86_64 = 0xC000003E
-_X32_BIT = 0x40000000
-_MODE_FILTER = 2
+from sandbox.confinement.syscall_numbers import ARCHITECTURES, Architecture
+from sandbox.words import words
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
-ALLOWED = {
-    "read": 0, "write": 1, "close": 3, "fstat": 5, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12,
-    "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24, "mremap": 25, "madvise": 28,
-    "nanosleep": 35, "getpid": 39, "exit": 60, "uname": 63, "gettimeofday": 96, "getrusage": 98, "sysinfo": 99,
-    "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110, "sigaltstack": 131,
-    "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204, "restart_syscall": 219, "clock_gettime": 228,
-    "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "set_robust_list": 273, "getcpu": 309,
-    "getrandom": 318, "membarrier": 324, "rseq": 334,
-}  # fmt: skip
-"""x86-64 numbers. No descriptor is open but /dev/null, and none can be made: read, write and mmap reach nothing."""
+ALLOWED = words(
+    """
+    read write close fstat lseek mmap mprotect munmap brk mremap madvise
+    rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall exit exit_group
+    sched_yield sched_getaffinity getcpu futex set_robust_list rseq membarrier
+    nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage sysinfo uname getrandom
+    getpid getppid gettid getuid getgid geteuid getegid
+    """
+)
+"""No descriptor is open but /dev/null, and none can be made: read, write and mmap reach nothing."""
 
-REFUSED = {
-    "clone": (56, errno.EAGAIN),
-    "fork": (57, errno.EAGAIN),
-    "vfork": (58, errno.EAGAIN),
-    "clone3": (435, errno.ENOSYS),
-}
-"""Name -> number and the error it gets."""
+ALLOWED_WITH_GPU = words("ioctl poll ppoll fcntl sched_setaffinity sched_getparam sched_getscheduler set_tid_address")
+"""What the NVIDIA driver asks of a process whose context is made: `ioctl` on the devices that are open, and waiting."""
 
-_TGKILL, _PRLIMIT64 = 234, 302
+REFUSED = {"clone": errno.EAGAIN, "fork": errno.EAGAIN, "vfork": errno.EAGAIN, "clone3": errno.ENOSYS}
+"""System call and the error it gets."""
+
+REFUSED_WITH_GPU = dict.fromkeys(
+    ("open", "openat", "stat", "newfstatat", "statx", "access", "faccessat", "readlink"), errno.EACCES
+)
+"""The driver looks for optional files whenever it likes, and goes on without them."""
+
+_SET_MODE_FILTER, _ALL_THREADS = 1, 1  # seccomp(2): SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF: LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, RET|K
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+_X32_BIT = 0x40000000
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -70,21 +74,29 @@ def _allow_if_arguments(number: int, wanted: Mapping[int, int]) -> list[bytes]:
     return [*steps, _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _KILL)]
 
 
-def program(pid: int) -> bytes:
+def program(pid: int, architecture: Architecture, *, gpu: bool = False) -> bytes:
     """The filter. The process may send itself SIGABRT (abort ends as `crash`) and read, not set, its limits.
 
     No other signal, even to itself: a SIGKILL that the program cannot have sent is the host's doing (`sandbox.outcome`).
     """
-    steps = [_instruction(_LOAD, _ARCH), _instruction(_EQUAL, _ARCH_X86_64, 1, 0), _instruction(_RETURN, _KILL)]
+    before, after = _fixed_parts(architecture, gpu)
+    return before + b"".join(_allow_if_arguments(architecture.numbers["tgkill"], {0: pid, 2: signal.SIGABRT})) + after
+
+
+@functools.cache  # filled by the self-test, so that no child builds it
+def _fixed_parts(architecture: Architecture, gpu: bool) -> tuple[bytes, bytes]:
+    """What stands before and after the one rule that depends on the process."""
+    numbers = architecture.numbers
+    steps = [_instruction(_LOAD, _ARCH), _instruction(_EQUAL, architecture.audit, 1, 0), _instruction(_RETURN, _KILL)]
     steps += [_instruction(_LOAD, _NUMBER), _instruction(_AT_LEAST, _X32_BIT, 0, 1), _instruction(_RETURN, _KILL)]
-    for number in ALLOWED.values():
-        steps += _return_if(number, _ALLOW)
-    for number, error in REFUSED.values():
-        steps += _return_if(number, _ERRNO | error)
-    steps += _allow_if_arguments(_TGKILL, {0: pid, 2: signal.SIGABRT})
-    steps += _allow_if_arguments(_PRLIMIT64, {2: 0})
-    steps.append(_instruction(_RETURN, _KILL))
-    return b"".join(steps)
+    for name in sorted(ALLOWED | (ALLOWED_WITH_GPU if gpu else frozenset())):
+        if name in numbers:
+            steps += _return_if(numbers[name], _ALLOW)
+    for name, error in {**REFUSED, **(REFUSED_WITH_GPU if gpu else {})}.items():
+        if name in numbers:
+            steps += _return_if(numbers[name], _ERRNO | error)
+    after = [*_allow_if_arguments(numbers["prlimit64"], {2: 0}), _instruction(_RETURN, _KILL)]
+    return b"".join(steps), b"".join(after)
 
 
 class _Program(ctypes.Structure):
@@ -92,13 +104,18 @@ class _Program(ctypes.Structure):
 
 
 def apply(plan: Plan) -> None:
-    """Install the filter; needs no_new_privs."""
-    if MACHINE != "x86_64":
+    """Install the filter; needs no_new_privs. With a GPU, on the driver's threads too."""
+    architecture = ARCHITECTURES.get(MACHINE)
+    if architecture is None:
         raise LayerAbsent(f"the filter is not coded for {MACHINE}")
-    instructions = program(os.getpid())
+    instructions = program(os.getpid(), architecture, gpu=plan.gpu)
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     filled = _Program(len(instructions) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    prctl(PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(filled))
+    if plan.gpu:
+        where = ctypes.cast(ctypes.byref(filled), ctypes.c_void_p)
+        syscall(architecture.numbers["seccomp"], _SET_MODE_FILTER, _ALL_THREADS, where)
+    else:
+        prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(filled))
 
 
 def _deadly(deed: Callable[[], object], what: str) -> Callable[[Plan], None]:

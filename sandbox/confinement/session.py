@@ -1,12 +1,13 @@
-"""A session of its own, death with the zygote, and no core dumps or debuggers.
+"""A session of its own, death with the zygote, first to go when memory runs out, and no core dumps or debuggers.
 
-Parent-death is set last of all (`seal`): the kernel forgets it when the uid changes.
+Parent-death is set again later (`arm`): the kernel forgets it when the uid changes.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 from sandbox.confinement.linux import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
 from sandbox.confinement.plan import LayerAbsent, Plan
@@ -15,6 +16,7 @@ from sandbox.confinement.plan import LayerAbsent, Plan
 def apply(plan: Plan) -> None:
     """Leave the zygote's session. The parent-death signal is set here and again after the uid drop."""
     os.setsid()
+    Path("/proc/self/oom_score_adj").write_text("1000")
     arm(plan)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sandbox import runner, selftest, zygote
-from sandbox.confinement import namespaces
+from sandbox.confinement import cgroups, namespaces
 from sandbox.confinement.layers import LAYERS
 from sandbox.guards import Guards
 
@@ -34,8 +34,8 @@ def plain_namespace(guards: Guards) -> dict[str, Any]:
     return {**guarded_namespace(guards), "__builtins__": builtins}
 
 
-def measure() -> tuple[list[str], list[str]]:
-    return [layer.name for layer in LAYERS if layer.name not in OFF], sorted(OFF)
+def measure() -> selftest.Findings:
+    return selftest.Findings(tuple(layer.name for layer in LAYERS if layer.name not in OFF), tuple(sorted(OFF)))
 
 
 if __name__ == "__main__":
@@ -44,5 +44,7 @@ if __name__ == "__main__":
         Guards.namespace = plain_namespace  # type: ignore[method-assign]
     if "namespaces" in OFF:
         namespaces.enter = lambda close: None
+    if "cgroups" in OFF:
+        cgroups.enter = lambda: None
     selftest.measure = measure
-    zygote.main(int(sys.argv[1]))
+    zygote.main(int(sys.argv[1]), sys.argv[2])

@@ -19,12 +19,12 @@ from tests.engine.conftest import WEIGHTED_SUM, candidate, dev_score
 
 def gave(value: float) -> ExecutionResult:
     """A run that gave one tensor."""
-    return ExecutionResult(True, None, None, None, 0.1, 1, Isolation("FULL"), {"t": torch.tensor([value])}, f"s{value}")
+    return ExecutionResult(True, None, None, None, 0.1, 1, Isolation("FULL"), {"t": torch.tensor([value])})
 
 
 def failed(reason: Reason) -> ExecutionResult:
     """A run that gave nothing."""
-    return ExecutionResult(False, reason, "why", 3, 0.1, 1, Isolation("FULL"), None, None)
+    return ExecutionResult(False, reason, "why", 3, 0.1, 1, Isolation("FULL"), None)
 
 
 class CountingBench:

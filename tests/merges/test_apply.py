@@ -331,7 +331,6 @@ def test_overflow_of_the_bases_dtype_is_found(merge, llamas, edited, tmp_path):
         ({"parameters": {"scal": 1.0}}, OptionError, r"hyper-parameter 'scal': expected one of scale, got an unknown"),
         ({"parameters": {"scale": float("inf")}}, OptionError, r"hyper-parameter 'scale': expected a finite number"),
         ({"experts": {}}, OptionError, r"experts: expected at least one, got none"),
-        ({"device": "cuda"}, OptionError, r"device: expected 'cpu', got 'cuda'; leave it out"),
         ({"selection": "nothing"}, SelectionError, r"got no match among"),
         ({"base": "no-such-folder"}, CheckpointError, r"got no such folder; check the path"),
         ({"experts": {"a": "no-such-folder"}}, CheckpointError, r"got no such folder; check the path"),

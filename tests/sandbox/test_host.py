@@ -154,6 +154,9 @@ class DyingZygote:
     owner = os.getpid()
     isolation = Isolation("NONE", ("rlimits: gone",))
 
+    def __init__(self, device: str) -> None:
+        assert device == "cpu"
+
     def run(self, *_: object) -> None:
         raise ZygoteError("it is gone")
 
@@ -186,22 +189,37 @@ def test_an_interrupted_wait_does_not_answer_the_next_program(box: Sandbox, monk
     assert box.execute(SUM, [job()]).ok
 
 
+@pytest.mark.parametrize(
+    ("status", "started", "starved", "reason"),
+    [
+        (70 << 8, True, False, Reason.CRASH),  # the status of a child that could not be confined, told by one that was
+        (signal.SIGKILL, True, True, Reason.MEMORY),
+        (signal.SIGSYS, True, False, Reason.SYSCALL),
+    ],
+)
+def test_what_a_program_that_has_started_does_is_never_a_fault_of_the_host(
+    tight: Sandbox, monkeypatch: pytest.MonkeyPatch, status: int, started: bool, starved: bool, reason: Reason
+) -> None:
+    assert tight.isolation
+    outcome = Outcome(status, False, 0.1, 0.1, 1 << 20, 1 << 20, True, started, starved)
+    monkeypatch.setattr(host._Zygote, "run", lambda *_: outcome)
+    assert tight.execute(SUM, [job()]).reason is reason
+
+
+def test_a_child_that_ends_before_the_program_starts_is_a_fault_of_the_host(
+    tight: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tight.isolation
+    outcome = Outcome(signal.SIGSYS, False, 0.1, 0.1, 1 << 20, 1 << 20, True, started=False)
+    monkeypatch.setattr(host._Zygote, "run", lambda *_: outcome)
+    with pytest.raises(ZygoteError, match="could not be confined: wait status 31"):
+        tight.execute(SUM, [job()])
+
+
 def test_a_start_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "ZYGOTE_FILE", Path("/nonexistent/zygote.py"))
     with pytest.raises(ZygoteError, match="did not start"):
         Sandbox().__enter__()
-
-
-@pytest.mark.parametrize(
-    ("held", "missing", "level"),
-    [
-        (["session", "rlimits"], [], "FULL"),
-        (["session", "rlimits"], ["landlock: none"], "REDUCED"),
-        (["session"], ["rlimits: none"], "NONE"),
-    ],
-)
-def test_levels_follow_from_what_holds(held: list[str], missing: list[str], level: str) -> None:
-    assert host._isolation(held, missing).level == level
 
 
 def test_one_bad_tensor_fails_the_whole_with_its_name(box: Sandbox) -> None:

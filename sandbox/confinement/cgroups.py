@@ -1,0 +1,173 @@
+"""A control group for the zygote and all that it forks, where the machine delegates one: an extra wall, not needed for FULL.
+
+It bounds real memory (not address space, as rlimits do) and the number of processes, of all of them together, so it holds even
+where no filter keeps a program from forking; and when memory runs out the kernel says so, where otherwise a bare SIGKILL shows.
+The zygote enters once, at start: moving each child would cost some 10 ms a candidate.
+
+Version 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html) first: in our own group, else beside it (a user's session under
+systemd delegates its slice). Then version 1, hierarchy by hierarchy. Covered by tests: version 1 on a real kernel; version 2 on an imitation only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.confinement.plan import LayerAbsent, Plan
+from sandbox.records import MIB
+
+PREFIX = "mergewright-"
+
+SLACK_BYTES = 64 * MIB
+"""On top of a program's limit: the copies of the zygote's own pages that a child makes by touching them."""
+
+_PROBE_BYTES = 160 * MIB
+_PROBE_LIMIT = 32 * MIB
+
+
+@dataclass(frozen=True)
+class Group:
+    """Attributes:
+    folders: one in version 2; one a hierarchy in version 1.
+    memory, processes: folders that have the files for each.
+    """
+
+    folders: tuple[Path, ...]
+    memory: Path
+    processes: Path
+    version: int
+
+    def limit_memory(self, extra: int) -> None:
+        """Let the group hold `extra` bytes (and some slack) beyond what it holds now."""
+        now = int((self.memory / ("memory.current" if self.version == 2 else "memory.usage_in_bytes")).read_text())
+        bound = self.memory / ("memory.max" if self.version == 2 else "memory.limit_in_bytes")
+        bound.write_text(str(now + extra + SLACK_BYTES))
+
+    def limit_processes(self) -> None:
+        """Let the group have one task more than now: the child."""
+        now = int((self.processes / "pids.current").read_text())
+        (self.processes / "pids.max").write_text(str(now + 1))
+
+    def out_of_memory(self) -> int:
+        """How often the kernel has killed in this group for want of memory."""
+        events = self.memory / ("memory.events" if self.version == 2 else "memory.oom_control")
+        counts = dict(line.split() for line in events.read_text().splitlines())
+        return int(counts.get("oom_kill", 0))
+
+
+def enter() -> Group | None:
+    """Make a group and move this process into it; None where none is delegated."""
+    try:
+        mounts, own = Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+    except OSError:
+        return None
+    for parents in places(mounts, own):
+        with suppress(OSError):
+            return make(parents)
+    return None
+
+
+def remove(folders: tuple[str, ...]) -> None:
+    """Remove the groups of a zygote that has ended, and what zygotes that were killed with their host left behind."""
+    for folder in map(Path, folders):
+        for stale in [folder, *folder.parent.glob(PREFIX + "*")]:
+            with suppress(OSError):  # one that is in use cannot be removed
+                stale.rmdir()
+
+
+def make(parents: dict[str, Path]) -> Group:
+    """A new group under each hierarchy of `parents` (controller -> folder), with this process in it.
+
+    Raises:
+        OSError: not permitted, or the controller is not there.
+    """
+    folders = {parent: parent / f"{PREFIX}{os.getpid()}" for parent in dict.fromkeys(parents.values())}
+    try:
+        for folder in folders.values():
+            folder.mkdir(exist_ok=True)
+        memory, processes = folders[parents["memory"]], folders[parents["pids"]]
+        version = 2 if len(folders) == 1 and (memory / "cgroup.controllers").exists() else 1
+        for needed in (memory / ("memory.max" if version == 2 else "memory.limit_in_bytes"), processes / "pids.max"):
+            if not needed.exists():
+                raise FileNotFoundError(needed)
+        if version == 2 and (memory / "memory.swap.max").exists():
+            (memory / "memory.swap.max").write_text("0")
+        for folder in folders.values():
+            (folder / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError:
+        for parent, folder in folders.items():
+            with suppress(OSError):
+                (parent / "cgroup.procs").write_text(str(os.getpid()))
+                folder.rmdir()
+        raise
+    return Group(tuple(folders.values()), memory, processes, version)
+
+
+def places(mountinfo: str, membership: str) -> Iterator[dict[str, Path]]:
+    """Controller -> folder under which a group may be made, the likeliest first.
+
+    Args:
+        mountinfo, membership: the texts of /proc/self/mountinfo and /proc/self/cgroup.
+    """
+    own = dict(line.split(":", 2)[1:] for line in membership.splitlines())
+    legacy: dict[str, Path] = {}
+    for fields in (line.split() for line in mountinfo.splitlines()):
+        kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
+        mount, root = Path(fields[4]), fields[3]
+        if kind == "cgroup2" and "" in own:
+            here = _inside(mount, root, own[""])
+            for folder in (here, here.parent) if here != mount else (here,):
+                yield dict.fromkeys(("memory", "pids"), folder)
+        for controller in {"memory", "pids"} & set(options) if kind == "cgroup" else ():
+            legacy[controller] = _inside(mount, root, own.get(controller, "/"))
+    if len(legacy) == 2:
+        yield legacy
+
+
+def _inside(mount: Path, root: str, path: str) -> Path:
+    """Where a group's path lies under a mount that shows the hierarchy from `root` on."""
+    inner = path.removeprefix(root) if root != "/" else path
+    folder = mount / inner.lstrip("/")
+    return folder if folder.is_dir() else mount
+
+
+group: Group | None = None
+"""The zygote's own, once it has entered it; children inherit it."""
+
+
+def apply(plan: Plan) -> None:
+    """Nothing per candidate: a child is born into the zygote's group."""
+    if group is None:
+        raise LayerAbsent("no control group with memory and pids may be made here")
+
+
+def prepare_probes() -> None:
+    """Bounds for the probes, set by the zygote before the first of them."""
+    if group is not None:
+        group.limit_processes()
+        group.limit_memory(_PROBE_LIMIT)
+
+
+def probe_processes(plan: Plan) -> None:
+    """Raises LayerAbsent if the child can have a child."""
+    try:
+        child = os.fork()
+    except OSError:
+        return
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    raise LayerAbsent("a process could be started")
+
+
+def probe_memory(plan: Plan) -> None:
+    """Raises LayerAbsent if it lives to hold more than the group may; the kernel kills it."""
+    held = b"\x01" * _PROBE_BYTES
+    raise LayerAbsent(f"{len(held)} bytes were given beyond the limit")
+
+
+ENDED_BY = frozenset({signal.SIGKILL})

@@ -1,9 +1,11 @@
-"""The run-time half of the language gate: what every attribute read, attribute target, item target and import passes
-through.
+"""The run-time half of the language gate: what every attribute read, attribute target, item target, class and import passes through.
 
 A refusal is raised as `PolicyViolation` and also noted in `Guards.violation`, so that a program that catches everything
 still ends with the verdict `policy`. Where the object has no such attribute at all, Python's own AttributeError is
 raised: a typo is the program's exception, not a violation.
+
+What may be read depends on the class that defines the name: what a program's own class defines is its own affair, what it inherits
+from a library has the library's table (`sandbox.readable`).
 """
 
 from __future__ import annotations
@@ -11,9 +13,6 @@ from __future__ import annotations
 import builtins
 import collections
 import functools
-import itertools
-import random
-import re
 import string
 import sys
 import types
@@ -24,18 +23,21 @@ import numpy as np
 import torch
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
-from sandbox.facade import CANDIDATE_MODULE, Facade, is_candidate_class, is_candidate_function
+from sandbox.classes import TYPE, StandInType, adopt, base_of, class_of, is_own
+from sandbox.facade import CANDIDATE_MODULE, Facade
 from sandbox.gate import CANDIDATE_FILE
-from sandbox.names_numpy import NDARRAY_NAMES
-from sandbox.names_python import BUILTINS, READABLE_SPECIALS, STANDARD
-from sandbox.names_torch import TENSOR_NAMES, TENSOR_WRITABLE
+from sandbox.names_python import BUILTINS, READABLE_SPECIALS
+from sandbox.names_torch import TENSOR_WRITABLE
+from sandbox.readable import FORMATTERS, names_of
+from sandbox.replacements import QUIET_METHODS, TENSOR_METHODS, Logger, is_own_function
 from sandbox.rules import PolicyViolation, Refusal
-from sandbox.transformer import BASES_GUARD, ITEM_GUARD, READ_GUARD, WRITE_GUARD
-from sandbox.words import words
+from sandbox.transformer import CASES_GUARD, ITEM_GUARD, READ_GUARD, WRITE_GUARD
 
-_FORMATTERS = frozenset({"format", "format_map"})
-_NAMED_TUPLE_METHODS = frozenset({"_replace", "_asdict", "_fields", "_make", "_field_defaults"})
-_ITEM_TYPES = (list, dict, bytearray, collections.deque, collections.ChainMap, torch.Tensor, np.ndarray)
+_NAMED_TUPLE_METHODS = frozenset({"_replace", "_asdict", "_fields", "_make"})
+_ITEM_TYPES = (
+    list, dict, bytearray, collections.deque, collections.ChainMap, collections.UserDict, collections.UserList,
+    torch.Tensor, np.ndarray, np.flatiter, torch.nn.ModuleList, torch.nn.ParameterList, torch.nn.Sequential,
+)  # fmt: skip
 _IMMUTABLE = (
     str,
     bytes,
@@ -48,82 +50,24 @@ _IMMUTABLE = (
     range,
     type(None),
 )  # Python itself raises TypeError
-_BASE_CLASSES = frozenset(
-    {object, list, dict, tuple, set, frozenset, str, int, float, complex, collections.OrderedDict}
-)
-_BASE_MODULES = frozenset({"typing", "enum", "abc", "collections.abc"})
+_OF_EVERY_CLASS = frozenset({"__name__", "__qualname__", "__doc__", "__module__", "__class__"})
+_CLASS_KEYWORDS = frozenset({"total"})
+_this_class: Callable[[super], Any] = super.__dict__["__thisclass__"].__get__
+_self_class: Callable[[super], Any] = super.__dict__["__self_class__"].__get__
+_bound_object: Callable[[super], Any] = super.__dict__["__self__"].__get__
+_class_names: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
+_mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+_class_name: Callable[[type], str] = type.__dict__["__name__"].__get__
+# By the descriptors themselves: a program's own class may define attributes of these names.
 
 
 class OutputLimit(Exception):
     """The program printed more than `Limits.output_bytes`."""
 
 
-def _public(kind: type, without: frozenset[str] = frozenset()) -> frozenset[str]:
-    return frozenset(n for n in dir(kind) if not n.startswith("_") and n not in INSPECT_ATTRIBUTES) - without
-
-
-def _dict_views() -> tuple[type, ...]:
-    empty: dict[int, int] = {}
-    return type(empty.keys()), type(empty.values()), type(empty.items())
-
-
-@functools.cache
-def _type_table() -> dict[type, frozenset[str]]:
-    numbers_and_text = (int, float, complex, bytes, bytearray, range, slice, property)
-    containers = (list, tuple, dict, set, frozenset, *_dict_views())
-    more = (
-        collections.deque,
-        collections.defaultdict,
-        collections.OrderedDict,
-        collections.Counter,
-        collections.ChainMap,
-    )
-    plain: tuple[type, ...] = (*numbers_and_text, *containers, *more)
-    table = {kind: _public(kind) for kind in plain}
-    table[str] = _public(str, _FORMATTERS)
-    table[BaseException] = frozenset({"args", "add_note", "value", "name", "obj"})
-    table[types.GeneratorType] = frozenset({"send", "throw", "close"})
-    table[functools.partial] = frozenset({"func", "args", "keywords"})
-    table[type(functools.lru_cache(lambda: None))] = frozenset({"cache_clear", "cache_info"})
-    table[random.Random] = STANDARD["random"] - {"Random"}
-    table[itertools.chain] = frozenset({"from_iterable"})
-    table[re.Pattern] = words("search match fullmatch split findall finditer sub subn pattern flags groups groupindex")
-    table[re.Match] = words("group groups groupdict start end span expand string re pos endpos lastindex lastgroup")
-    table[torch.nn.Module] = words("forward eval train")
-    table[torch.Tensor] = TENSOR_NAMES
-    table[torch.dtype] = words("is_floating_point is_complex is_signed itemsize to_real to_complex")
-    table[torch.device] = frozenset({"type", "index"})
-    table[torch.Size] = frozenset({"numel", "count", "index"})
-    table[torch.Generator] = frozenset({"manual_seed", "initial_seed", "device", "get_state", "set_state"})
-    for limits in (torch.finfo, torch.iinfo, np.finfo, np.iinfo):
-        table[limits] = words("bits dtype eps max min tiny smallest_normal resolution precision")
-    table[np.ndarray] = table[np.generic] = NDARRAY_NAMES
-    table[np.dtype] = words("name kind itemsize type char num str")
-    table[np.ufunc] = words("reduce accumulate outer at reduceat nin nout")
-    table[np.random.Generator] = _public(np.random.Generator, frozenset({"bit_generator", "spawn", "bytes"}))
-    table[np.random.RandomState] = _public(np.random.RandomState, frozenset({"bytes"}))
-    return table
-
-
 @functools.cache
 def _plain_builtins() -> dict[str, Any]:
     return {name: getattr(builtins, name) for name in BUILTINS if hasattr(builtins, name)}
-
-
-class _OneArgumentType(type):
-    """Makes `type` callable with one argument only, and still good in `isinstance(x, type)`."""
-
-    def __call__(cls, *arguments: Any, **options: Any) -> Any:
-        if len(arguments) != 1 or options:
-            raise TypeError("type() takes one argument here")
-        return builtins.type(arguments[0])
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, builtins.type)
-
-
-class _Type(metaclass=_OneArgumentType):
-    pass
 
 
 class _GuardedFormatter(string.Formatter):
@@ -145,36 +89,56 @@ class _GuardedFormatter(string.Formatter):
         return super().get_value(key, args, kwargs)
 
 
+class Cases:
+    """Holds the values of `case` patterns that are written with a dot, read through the guard before the match."""
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        for number, value in enumerate(values):
+            setattr(self, f"v{number}", value)
+
+
 class Guards:
     """The guards of one child, shared by all its jobs.
 
     Args:
         facades: module stand-ins by dotted path (`sandbox.facade.build_facades`).
         output_bytes: how much the program may print before it is stopped.
+
+    Attributes:
+        violation: the first refusal and the program's line, whatever the program made of the exception.
+        flooded: it printed too much, likewise.
     """
 
     def __init__(self, facades: Mapping[str, Facade], output_bytes: int) -> None:
         self._facades = facades
-        self._table = dict(_type_table())
         self._output_left = output_bytes
         self._formatter = _GuardedFormatter(self.read)
         self.violation: tuple[Refusal, int | None] | None = None
+        self.flooded = False
+        self._names = self._make_names()
 
     def namespace(self) -> dict[str, Any]:
         """A fresh global namespace for one job."""
-        names = dict(_plain_builtins())
-        names.update(
-            __import__=self.import_module, getattr=self.getattr, hasattr=self.hasattr, setattr=self.setattr,
-            delattr=self.delattr, print=self.print, type=_Type,
-        )  # fmt: skip
-        guards = {READ_GUARD: self.read, WRITE_GUARD: self.write, ITEM_GUARD: self.items, BASES_GUARD: self.bases}
+        builtin, guards = self._names
         return {
-            "__builtins__": names,
-            "__name__": CANDIDATE_MODULE,
-            "__doc__": None,
-            "__file__": CANDIDATE_FILE,
-            **guards,
-        }
+            "__builtins__": dict(builtin), "__name__": CANDIDATE_MODULE, "__doc__": None, "__file__": CANDIDATE_FILE, **guards,
+        }  # fmt: skip
+
+    def _make_names(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Built-ins and guards. Plain functions, not methods of ours: a method can be copied together with its object."""
+
+        def plain(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                return method(*arguments, **options)
+
+            call.__name__ = call.__qualname__ = name
+            return call
+
+        own: dict[str, Callable[..., Any]] = {"__build_class__": self.build_class, "__import__": self.import_module, "getattr": self.getattr,
+               "hasattr": self.hasattr, "setattr": self.setattr, "delattr": self.delattr, "print": self.print}  # fmt: skip
+        guards: dict[str, Callable[..., Any]] = {READ_GUARD: self.read, WRITE_GUARD: self.write, ITEM_GUARD: self.items}
+        builtin = {**_plain_builtins(), **{name: plain(method, name) for name, method in own.items()}, "type": TYPE}
+        return builtin, {CASES_GUARD: Cases, **{name: plain(method, name) for name, method in guards.items()}}
 
     def refuse(self, rule: str, name: str, hint: str = "") -> PolicyViolation:
         """The violation to raise; also noted, in case the program catches it."""
@@ -182,7 +146,7 @@ class Guards:
         while frame is not None and frame.f_code.co_filename != CANDIDATE_FILE:
             frame = frame.f_back
         line = frame.f_lineno if frame else None
-        refusal = Refusal(rule, name, line, hint)
+        refusal = Refusal(rule, name[:200], line, hint)
         self.violation = self.violation or (refusal, line)
         return PolicyViolation(refusal)
 
@@ -190,58 +154,82 @@ class Guards:
 
     def read(self, obj: Any, name: str) -> Any:
         """`obj.name`, if the gate allows it."""
+        if self._allowed(obj, name):
+            return self._get(obj, name)
+        if self._absent(obj, name):
+            raise AttributeError(f"'{_owner(obj)}' object has no attribute '{name}'", name=name, obj=obj)
+        raise self.refuse("name" if type(obj) is Facade else "attribute", f"{_owner(obj)}.{name}")
+
+    def _get(self, obj: Any, name: str) -> Any:
+        """An attribute that may be read; some are not what the library has."""
         kind = type(obj)
-        names = self._table.get(kind)
-        if names is not None and name in names:
-            return getattr(obj, name)
         if kind is Facade:
-            content = object.__getattribute__(obj, "_names")
-            if name in content:
-                return content[name]
-        if name in _FORMATTERS and (isinstance(obj, str) or obj is str):
+            return object.__getattribute__(obj, "_names")[name]
+        if name == "__class__":
+            return class_of(obj)
+        if name in FORMATTERS and _is_text(obj):
             return self._format_of(obj, name)
-        if self._may_read(obj, name):
-            return getattr(obj, name)
-        if kind is not Facade and not hasattr(obj, name):
-            return getattr(obj, name)  # raises Python's own AttributeError
-        owner = (
-            object.__getattribute__(obj, "_path")
-            if kind is Facade
-            else (obj if isinstance(obj, type) else kind).__name__
-        )
-        raise self.refuse("name" if kind is Facade else "attribute", f"{owner}.{name}")
+        if name in TENSOR_METHODS:
+            if kind is StandInType and issubclass(obj.real, torch.Tensor):
+                return TENSOR_METHODS[name]
+            if isinstance(obj, torch.Tensor):
+                return functools.partial(TENSOR_METHODS[name], obj)
+        return getattr(obj.real if kind is StandInType and name not in _OF_EVERY_CLASS else obj, name)
 
-    def _format_of(self, obj: str | type[str], name: str) -> Callable[..., str]:
-        if name == "format_map" and not isinstance(obj, type):
-            return lambda mapping: self._formatter.vformat(obj, (), mapping)
-        if isinstance(obj, type):
+    def _format_of(self, obj: Any, name: str) -> Callable[..., str]:
+        if isinstance(obj, type):  # str.format itself, or by way of a class of the program's own
+            if name == "format_map":
+                return lambda text, mapping: self._formatter.vformat(text, (), mapping)
             return lambda text, *args, **kwargs: self._formatter.vformat(text, args, kwargs)
-        return lambda *args, **kwargs: self._formatter.vformat(obj, args, kwargs)
+        text = str.__str__(_bound_object(obj) if type(obj) is super else obj)
+        if name == "format_map":
+            return lambda mapping: self._formatter.vformat(text, (), mapping)
+        return lambda *args, **kwargs: self._formatter.vformat(text, args, kwargs)
 
-    def _may_read(self, obj: Any, name: str) -> bool:
-        if not isinstance(name, str) or name in INSPECT_ATTRIBUTES:
-            return False
-        if name.startswith("__"):
-            return name in READABLE_SPECIALS and not isinstance(obj, Facade)
-        if isinstance(obj, type):
-            return is_candidate_class(obj) or name in self._names_of(obj)
+    def _allowed(self, obj: Any, name: Any) -> bool:
+        """Whether a program may read this attribute; runs nothing of the program."""
+        if type(name) is not str:  # a subclass could say of itself what it likes
+            raise TypeError("attribute name must be a plain string")
         kind = type(obj)
-        if is_candidate_class(kind) or kind is super or (is_candidate_function(obj) and name in vars(obj)):
+        if kind is Facade:
+            return name in object.__getattribute__(obj, "_names")
+        if name in INSPECT_ATTRIBUTES or (name.startswith("__") and name not in READABLE_SPECIALS):
+            return False
+        if name in FORMATTERS and _is_text(obj):
             return True
-        if isinstance(obj, tuple):
-            return name in _NAMED_TUPLE_METHODS or not name.startswith("_")
-        return name in self._names_of(kind)
+        if kind is StandInType:
+            return name in _OF_EVERY_CLASS or _of_library(obj.real, name)
+        if isinstance(obj, type):
+            return name in _OF_EVERY_CLASS or _of_classes(_mro(obj), name)
+        if kind is super:
+            this, bound = _this_class(obj), _self_class(obj)
+            if not is_own(this) or bound is None:
+                return False
+            mro = _mro(bound)
+            return name == "__class__" or _of_classes(mro[mro.index(this) + 1 :], name)
+        if is_own_function(obj):
+            return name in READABLE_SPECIALS or name in vars(obj)
+        if kind is Logger:
+            return name in QUIET_METHODS or name == "name"
+        if is_own(kind):
+            return _of_instance(obj, name) or _of_classes(_mro(kind), name)
+        if issubclass(kind, tuple) and kind is not tuple:
+            return name in _NAMED_TUPLE_METHODS or not name.startswith("_") or name in READABLE_SPECIALS
+        return _of_library(kind, name)
 
-    def _names_of(self, kind: type) -> frozenset[str]:
-        """Names allowed on instances of a library type; found by its bases once, then remembered."""
-        names = self._table.get(kind)
-        if names is None:
-            names = frozenset().union(*(self._table[base] for base in kind.__mro__ if base in self._table))
-            if not is_candidate_class(kind):
-                self._table[kind] = names
-        return names
+    def _absent(self, obj: Any, name: str) -> bool:
+        """Whether there is no such attribute, so that Python's own error is due. Runs nothing of the program."""
+        kind = type(obj)
+        if kind is Facade:
+            return False
+        if is_own(kind) or (isinstance(obj, type) and kind is not StandInType):
+            places = (*_mro(kind), *(_mro(obj) if isinstance(obj, type) else ()))
+            return not any(name in _class_names(place) for place in places)
+        return not hasattr(obj.real if kind is StandInType else obj, name)
 
     def getattr(self, obj: Any, name: str, *default: Any) -> Any:
+        if default and not self._allowed(obj, name):
+            return default[0]
         try:
             return self.read(obj, name)
         except AttributeError:
@@ -250,11 +238,12 @@ class Guards:
             raise
 
     def hasattr(self, obj: Any, name: str) -> bool:
-        noted = self.violation
+        """Asking is no violation: what may not be read is not there."""
+        if not self._allowed(obj, name):
+            return False
         try:
-            self.read(obj, name)
-        except (AttributeError, PolicyViolation):
-            self.violation = noted  # asking is not a violation; the answer is no
+            self._get(obj, name)
+        except AttributeError:
             return False
         return True
 
@@ -262,11 +251,11 @@ class Guards:
 
     def write(self, obj: Any, name: str) -> Any:
         """`obj`, if its attribute `name` may be set or deleted."""
-        plain = isinstance(name, str) and not name.startswith("__") and name not in INSPECT_ATTRIBUTES
-        own = is_candidate_class(type(obj)) or is_candidate_class(obj) or is_candidate_function(obj)
+        plain = type(name) is str and not name.startswith("__") and name not in INSPECT_ATTRIBUTES
+        own = is_own(type(obj)) or is_own(obj) or is_own_function(obj)
         if plain and (own or (isinstance(obj, torch.Tensor) and name in TENSOR_WRITABLE)):
             return obj
-        raise self.refuse("attribute-write", f"{type(obj).__name__}.{name}")
+        raise self.refuse("attribute-write", f"{_owner(obj)}.{name}")
 
     def setattr(self, obj: Any, name: str, value: Any) -> None:
         setattr(self.write(obj, name), name, value)
@@ -276,18 +265,25 @@ class Guards:
 
     def items(self, obj: Any) -> Any:
         """`obj`, if its items may be set or deleted."""
-        if isinstance(obj, (*_ITEM_TYPES, *_IMMUTABLE)) or is_candidate_class(type(obj)):
+        if isinstance(obj, (*_ITEM_TYPES, *_IMMUTABLE)) or is_own(type(obj)):
             return obj
-        raise self.refuse("item-write", type(obj).__name__)
+        raise self.refuse("item-write", _owner(obj))
 
-    def bases(self, classes: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The base classes, if a program may derive from each of them."""
-        for base in classes:
-            exception = isinstance(base, type) and issubclass(base, Exception) and base.__module__ == "builtins"
-            known = exception or is_candidate_class(base) or (isinstance(base, type) and base in _BASE_CLASSES)
-            if not known and getattr(base, "__module__", None) not in _BASE_MODULES:
-                raise self.refuse("class", getattr(base, "__name__", str(type(base))))
-        return classes
+    # Classes.
+
+    def build_class(self, body: Any, name: str, *bases: Any, **keywords: Any) -> Any:
+        """What a `class` statement calls: bases from a finite list, no metaclass, and the result is noted as the program's own."""
+        for keyword in keywords:
+            if keyword not in _CLASS_KEYWORDS and not any(is_own(base) for base in bases):
+                raise self.refuse("class", keyword)
+        if "metaclass" in keywords:
+            raise self.refuse("class", "metaclass")
+        found = [base_of(base) for base in bases]
+        for base, real in zip(bases, found, strict=True):
+            if real is None:
+                raise self.refuse("class", getattr(base, "__name__", None) or _owner(base))
+        made = builtins.__build_class__(body, name, *found, **keywords)
+        return adopt(made) if isinstance(made, type) else made
 
     # Imports and output.
 
@@ -305,6 +301,46 @@ class Guards:
 
     def print(self, *values: Any, **_: Any) -> None:
         """Discards what is printed, and counts it; tensors and other objects count as a line each, unformatted."""
-        self._output_left -= sum(len(v) if isinstance(v, str) else 80 for v in values) + 1
+        self._output_left -= sum(str.__len__(v) if isinstance(v, str) else 80 for v in values) + 1
         if self._output_left < 0:
+            self.flooded = True
             raise OutputLimit
+
+
+def _owner(obj: Any) -> str:
+    """What a refusal calls the object: the module's path, the class's name, or that of the object's class."""
+    if type(obj) is Facade:
+        return str(object.__getattribute__(obj, "_path"))
+    kind = obj.real if type(obj) is StandInType else obj if isinstance(obj, type) else type(obj)
+    return _class_name(kind)
+
+
+def _is_text(obj: Any) -> bool:
+    """Whether `obj` is a text, a class of texts, or a text by way of `super`."""
+    kind = _self_class(obj) if type(obj) is super else obj if isinstance(obj, type) else type(obj)
+    return isinstance(kind, type) and issubclass(kind, str)
+
+
+def _of_library(kind: type, name: str) -> bool:
+    return name in names_of(kind)
+
+
+def _of_classes(mro: tuple[type, ...], name: str) -> bool:
+    """Whether the first class of `mro` that defines `name` is the program's own, or a library's that gives it."""
+    for kind in mro:
+        if name in _class_names(kind):
+            return is_own(kind) or _of_library(kind, name)
+    return False
+
+
+def _of_instance(obj: Any, name: str) -> bool:
+    """Whether the program set it on this object, or as a parameter or part of this nn.Module."""
+    try:
+        own = object.__getattribute__(obj, "__dict__")
+    except AttributeError:  # __slots__
+        return False
+    if name in own:
+        return not (isinstance(obj, torch.nn.Module) and name.startswith("_"))
+    return isinstance(obj, torch.nn.Module) and any(
+        name in own.get(kind, ()) for kind in ("_parameters", "_buffers", "_modules")
+    )

@@ -1,7 +1,7 @@
 """Allow-list of numpy names. Data only; anything not listed does not exist for a merge program.
 
 Left out on purpose: everything that reads or writes files or memory maps, `lib`, `ctypeslib`, `test`, `from_dlpack`,
-`as_strided`, error and print state that would outlive one tensor, `r_` and `c_` (they look names up in the calling
+`as_strided`, `object_` (its elements are compared by code that trusts them), `r_` and `c_` (they look names up in the calling
 frame).
 """
 
@@ -36,13 +36,13 @@ unique unique_counts unique_inverse unique_values unravel_index unstack unwrap v
 vstack where zeros zeros_like
 asfortranarray may_share_memory shares_memory bitwise_count bitwise_invert bitwise_left_shift bitwise_right_shift can_cast
 isfortran mask_indices format_float_positional format_float_scientific array2string array_repr array_str printoptions
-seterr geterr polyadd polyder polydiv polyint polymul polysub
+seterr geterr set_printoptions binary_repr polyadd polyder polydiv polyint polymul polysub
 """
 
 _TYPES_AND_CONSTANTS = """
 bool bool_ byte complex128 complex64 complexfloating double dtype e euler_gamma finfo float16 float32 float64 floating
 generic half iinfo inexact inf int16 int32 int64 int8 int_ intc integer intp long longlong nan ndarray newaxis number
-object_ pi short signedinteger single ubyte uint uint16 uint32 uint64 uint8 uintp unsignedinteger True_ False_ s_
+pi short signedinteger single ubyte uint uint16 uint32 uint64 uint8 uintp unsignedinteger True_ False_ s_
 mgrid ogrid index_exp
 """
 

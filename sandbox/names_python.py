@@ -12,18 +12,20 @@ from sandbox.words import words
 BUILTINS = words(
     """
     abs all any bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float format
-    frozenset hash hex int isinstance issubclass iter len list map max min next object oct ord pow property range repr
-    reversed round set slice sorted staticmethod str sum super tuple zip
+    ascii bin frozenset hash hex int isinstance issubclass iter len list map max min next object oct ord pow property range
+    repr reversed round set slice sorted staticmethod str sum super tuple zip
     ArithmeticError AssertionError AttributeError BaseException EOFError Exception FloatingPointError IndexError
     KeyError LookupError MemoryError NameError NotImplementedError OverflowError RecursionError
     RuntimeError RuntimeWarning StopIteration SyntaxError TypeError UnboundLocalError UnicodeError UserWarning
-    ValueError Warning ZeroDivisionError DeprecationWarning ImportError ModuleNotFoundError OSError
-    True False None NotImplemented Ellipsis __build_class__ __debug__
+    ValueError Warning ZeroDivisionError DeprecationWarning ImportError ModuleNotFoundError OSError IOError
+    FileNotFoundError PermissionError TimeoutError FutureWarning PendingDeprecationWarning BufferError StopAsyncIteration
+    SystemError UnicodeDecodeError UnicodeEncodeError SyntaxWarning ResourceWarning ExceptionGroup
+    True False None NotImplemented Ellipsis __debug__
     """
 )
-"""Taken as they are. Beside these the guards supply: __import__, delattr, getattr, hasattr, print, setattr, type."""
+"""Taken as they are. Beside these the guards supply: __build_class__, __import__, delattr, getattr, hasattr, print, setattr, type."""
 
-GUARDED_BUILTINS = words("__import__ delattr getattr hasattr print setattr type")
+GUARDED_BUILTINS = words("__build_class__ __import__ delattr getattr hasattr print setattr type")
 
 MISSING_BUILTINS = words(
     """
@@ -48,33 +50,37 @@ STANDARD: dict[str, frozenset[str]] = {
         """
     ),
     "functools": words("cache cached_property cmp_to_key lru_cache partial reduce total_ordering wraps"),
-    "collections": words("ChainMap Counter OrderedDict abc defaultdict deque namedtuple"),
+    "collections": words("ChainMap Counter OrderedDict UserDict UserList abc defaultdict deque namedtuple"),
     "collections.abc": words(
         """
-        Callable Collection Container Generator Hashable Iterable Iterator Mapping MutableMapping MutableSequence
-        MutableSet Reversible Sequence Set Sized
+        Callable Collection Container Generator Hashable ItemsView Iterable Iterator KeysView Mapping MutableMapping
+        MutableSequence MutableSet Reversible Sequence Set Sized ValuesView
         """
     ),
-    "dataclasses": words("KW_ONLY MISSING InitVar asdict astuple dataclass field fields is_dataclass replace"),
+    "dataclasses": words(
+        "FrozenInstanceError KW_ONLY MISSING InitVar asdict astuple dataclass field fields is_dataclass replace"
+    ),
     "typing": words(
         """
         Annotated Any Callable ClassVar DefaultDict Deque Dict Final FrozenSet Generator Generic Iterable Iterator List
         Literal Mapping MutableMapping MutableSequence NamedTuple NewType NoReturn Optional OrderedDict ParamSpec
         Protocol Self Sequence Set Tuple Type TypeAlias TypedDict TypeVar Union Counter cast final overload
-        TYPE_CHECKING
+        TYPE_CHECKING AbstractSet AnyStr Collection Concatenate Container ContextManager Hashable ItemsView KeysView
+        LiteralString Match MutableSet Never NotRequired Pattern Required Reversible Sized SupportsFloat SupportsIndex
+        SupportsInt Text TypeGuard TypeVarTuple Unpack ValuesView assert_never get_args get_origin override
         """
     ),
     "random": words(
         """
         Random betavariate choice choices expovariate gammavariate gauss lognormvariate normalvariate paretovariate
-        randint random randrange sample seed shuffle triangular uniform vonmisesvariate weibullvariate
+        getrandbits randint random randrange sample seed shuffle triangular uniform vonmisesvariate weibullvariate
         """
     ),
     "copy": words("copy deepcopy"),
     "operator": words(
         """
         abs add and_ concat contains countOf delitem eq floordiv ge getitem gt iadd iand ifloordiv imatmul imul index
-        indexOf inv invert ior ipow isub itemgetter itruediv ixor le lshift lt matmul mod mul ne neg not_ or_ pos pow
+        indexOf inv invert ior ipow is_ is_not isub itemgetter itruediv ixor le lshift lt matmul mod mul ne neg not_ or_ pos pow
         rshift setitem sub truediv truth xor
         """
     ),
@@ -84,7 +90,7 @@ STANDARD: dict[str, frozenset[str]] = {
     "bisect": words("bisect bisect_left bisect_right insort insort_left insort_right"),
     "statistics": words(
         """
-        correlation covariance fmean geometric_mean harmonic_mean linear_regression mean median median_grouped
+        StatisticsError correlation covariance fmean geometric_mean harmonic_mean linear_regression mean median median_grouped
         median_high median_low mode multimode pstdev pvariance quantiles stdev variance
         """
     ),
@@ -95,13 +101,18 @@ STANDARD: dict[str, frozenset[str]] = {
         """
     ),
     "contextlib": words("contextmanager nullcontext suppress"),
-    "gc": words("collect"),
+    "string": words("ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits punctuation whitespace"),
+    "logging": words(
+        "CRITICAL DEBUG ERROR INFO NOTSET WARNING basicConfig critical debug error exception getLogger info log warning"
+    ),
+    "time": words("monotonic perf_counter process_time sleep time time_ns perf_counter_ns"),
+    "gc": words("collect disable enable isenabled"),
     "numbers": words("Complex Integral Number Rational Real"),
     "__future__": words("annotations division absolute_import print_function unicode_literals generator_stop"),
-    "warnings": words("filterwarnings simplefilter warn"),
+    "warnings": words("catch_warnings filterwarnings resetwarnings simplefilter warn"),
 }
-"""`warnings` and `gc` are facades whose functions do nothing: honest programs silence warnings, and there is nobody to hear
-them."""
+"""`warnings`, `logging` and `gc` are stand-ins whose functions do nothing: honest programs silence warnings and log, and there is nobody
+to hear them. `time` stands still at zero: results must not depend on it."""
 
 SPECIAL_METHODS = words(
     """
@@ -110,9 +121,14 @@ SPECIAL_METHODS = words(
     __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__
     __pow__ __rpow__ __matmul__ __rmatmul__ __neg__ __pos__ __abs__ __invert__ __and__ __or__ __xor__ __float__
     __int__ __index__ __round__ __enter__ __exit__ __post_init__ __missing__ __reversed__ __copy__ __deepcopy__ __new__
+    __format__ __ior__ __iand__ __ixor__ __ipow__ __imod__ __ifloordiv__ __imatmul__ __lshift__ __rshift__ __rand__ __ror__
+    __rxor__ __divmod__ __ceil__ __floor__ __trunc__ __init_subclass__ __class_getitem__ __set_name__
     """
 )
 """Special methods that a program's class may define, and call by name (`super().__init__(...)`, `self.__call__(x)`)."""
 
-READABLE_SPECIALS = words("__name__ __doc__ __qualname__ __class__") | SPECIAL_METHODS
+MAKING_METHODS = words("__new__ __init__ __post_init__ __init_subclass__ __set_name__ __class_getitem__")
+"""Of these, those that make or set up an object: of a library's class they are not given (`RandomState.__init__` would seed from outside)."""
+
+READABLE_SPECIALS = words("__name__ __doc__ __qualname__ __class__ __module__") | SPECIAL_METHODS
 """Special attributes that may be read. `__class__` only gives what `type(x)` gives."""

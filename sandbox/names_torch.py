@@ -74,6 +74,7 @@ zero_
 _MORE_FUNCTIONS = """
 adaptive_avg_pool1d adaptive_max_pool1d fill frobenius_norm group_norm hardshrink histogramdd kl_div max_pool2d nuclear_norm
 pixel_shuffle pixel_unshuffle put split_with_sizes vmap get_rng_state set_rng_state get_num_threads
+set_printoptions set_float32_matmul_precision use_deterministic_algorithms
 """
 
 _TYPES_AND_CONSTANTS = """
@@ -91,6 +92,7 @@ TORCH: dict[str, frozenset[str]] = {
         """
         functional Parameter CosineSimilarity PairwiseDistance Softmax Softmin LogSoftmax ReLU LeakyReLU GELU SiLU ELU Sigmoid
         Tanh Softplus Identity Flatten MSELoss L1Loss SmoothL1Loss HuberLoss KLDivLoss CosineEmbeddingLoss LayerNorm
+        Module ModuleList ParameterList Sequential Linear Dropout
         """
     ),
     "torch.nn.functional": words(
@@ -124,11 +126,16 @@ TORCH: dict[str, frozenset[str]] = {
         rfftn
         """
     ),
-    "torch.cuda": words("is_available device_count empty_cache synchronize manual_seed manual_seed_all"),
-    "torch.mps": words("is_available"),
+    "torch.cuda": words(
+        """
+        current_device device_count empty_cache is_available is_bf16_supported is_initialized manual_seed manual_seed_all
+        max_memory_allocated memory_allocated reset_peak_memory_stats synchronize
+        """
+    ),
+    "torch.mps": words("empty_cache is_available"),
     "torch.backends": words("mps cuda"),
-    "torch.backends.mps": words("is_available"),
-    "torch.backends.cuda": words("is_available"),
+    "torch.backends.mps": words("is_available is_built"),
+    "torch.backends.cuda": words("is_available is_built"),
     "torch.random": words("manual_seed initial_seed"),
     "torch.autograd": words("grad"),
     "torch.func": words("vmap"),
@@ -155,13 +162,22 @@ expand_as float grad grad_fn half imag int is_complex is_contiguous is_cpu is_cu
 is_nonzero is_same_size is_signed is_sparse item itemsize layout long nbytes ndim ndimension nelement new_empty
 new_full new_ones new_tensor new_zeros numpy repeat requires_grad reshape_as retain_grad shape short size
 split_with_sizes storage_offset stride sum_to_size to tolist type type_as unfold values indices view view_as
-apply_ map_ istft to_dense log_softmax softmax cfloat cdouble adjoint hardshrink prelu get_device is_meta is_quantized name broadcast_to frexp
+istft to_dense log_softmax softmax cfloat cdouble adjoint hardshrink prelu get_device is_meta is_quantized name broadcast_to frexp
 stft logaddexp2 rsub
 """
 
 TENSOR_NAMES = words(_SHARED + _IN_PLACE + _METHODS_ONLY)
-"""Of tensors, as methods and attributes. Not listed: `data_ptr`, storages, `set_`, `resize_`, `as_strided`,
-`share_memory_`, hooks."""
+"""Of tensors, as methods and attributes. Not listed: `data_ptr`, storages, `set_`, `resize_`, `as_strided`, `share_memory_`, hooks;
+`apply_` and `map_`, whose function could give the memory back that they walk over."""
+
+MODULE_NAMES = words(
+    """
+    forward eval train training parameters named_parameters children named_children modules named_modules buffers named_buffers
+    register_buffer register_parameter zero_grad requires_grad_ to float double half bfloat16 cpu append extend insert weight
+    bias in_features out_features extra_repr add_module state_dict
+    """
+)
+"""Of torch.nn modules, as methods and attributes. Not listed: hooks, `compile`, `share_memory`, `apply`."""
 
 TENSOR_WRITABLE = frozenset(["data", "grad", "requires_grad"])
 """Attributes of a tensor that may be assigned."""

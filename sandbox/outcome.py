@@ -13,6 +13,7 @@ from typing import Any
 from sandbox.errors import KilledError, ZygoteError
 from sandbox.reasons import Reason
 from sandbox.records import ExecutionResult, Isolation, Limits, Verdict
+from sandbox.rules import RULES
 from sandbox.text import clean
 from sandbox.transfer import Mailbox, PackedJobs, not_finite
 
@@ -143,12 +144,16 @@ def _killed_again(outcome: Outcome, limits: Limits) -> tuple[Reason, str]:
     )
 
 
+_LINES = 1_000_000
+"""More than a program may have."""
+
+
 def _told(report: Any) -> Verdict | None:
     """The child's report, if it has the runner's form; `ok` where it claims success."""
     if not isinstance(report, dict) or set(report) != {"reason", "detail", "line", "rule"}:
         return None
     reason, detail, line, rule = report["reason"], report["detail"], report["line"], report["rule"]
-    if not isinstance(line, int | None) or isinstance(line, bool) or not isinstance(rule, str | None):
+    if not (line is None or (type(line) is int and 0 <= line <= _LINES)) or not (rule is None or rule in RULES):
         return None
     if reason is None:
         return Verdict(True)

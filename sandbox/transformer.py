@@ -25,10 +25,22 @@ from sandbox.rules import Refusal
 READ_GUARD = "_getattr_"
 WRITE_GUARD = "_write_"
 ITEM_GUARD = "_items_"
-BASES_GUARD = "_bases_"
-GUARD_NAMES = frozenset({READ_GUARD, WRITE_GUARD, ITEM_GUARD, BASES_GUARD})
+CASES_GUARD = "_cases_"
+GUARD_NAMES = frozenset({READ_GUARD, WRITE_GUARD, ITEM_GUARD, CASES_GUARD})
+_HELD_CASES = "_cases_of_"
+"""Begins the names of variables that hold the values of dotted `case` patterns."""
+
+_SELF_MATCHING = frozenset(
+    {"bool", "bytearray", "bytes", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"}
+)
+"""Built-in classes whose pattern with one argument matches the object itself. In any other class pattern a sub-pattern reads an attribute
+past the guard, on any object that says it is of that class."""
+
+NAME_CHARACTERS = 80
+"""As much of a refused name is told."""
 
 _READABLE_NAMES = frozenset({"__name__", "__debug__", "__doc__", "__file__"})
+_STORABLE_NAMES = frozenset({"__slots__", "__all__", "__version__", "__author__", "__doc__"})
 
 
 def _bound_names(tree: ast.AST) -> set[str]:
@@ -69,8 +81,12 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
 
     def __init__(self, tree: ast.Module) -> None:
         super().__init__()
-        self.refusals: list[Refusal] = []
+        self.refusals: list[tuple[Refusal, tuple[str, str] | None]] = []
+        self._cases: tuple[str, list[ast.expr]] = ("", [])
+        self._matches = 0
+        self._classes: list[str] = []
         self._bound = _bound_names(tree)
+        self._used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         self._modules = _imported_modules(tree, self._bound)
         self._imported = {
             (alias.asname or alias.name.split(".")[0])
@@ -81,8 +97,19 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
 
     # What the base class calls when it refuses.
 
-    def refuse(self, node: ast.AST, rule: str, name: str, hint: str = "") -> None:
-        self.refusals.append(Refusal(rule, name, getattr(node, "lineno", None), hint))
+    def refuse(self, node: ast.AST, rule: str, name: str, hint: str = "", near: tuple[str, str] | None = None) -> None:
+        """Note a refusal. `near`: a name and its module, for which `first_refusal` looks for the nearest allowed one: a slow
+        search, to be done once and not for each of ten thousand."""
+        self.refusals.append((Refusal(rule, name[:NAME_CHARACTERS], getattr(node, "lineno", None), hint), near))
+
+    def first_refusal(self) -> Refusal | None:
+        """The refusal that stands first in the text."""
+        if not self.refusals:
+            return None
+        refusal, near = min(self.refusals, key=lambda pair: pair[0].line or 0)
+        if near is None or refusal.hint or len(near[0]) > NAME_CHARACTERS:
+            return refusal
+        return Refusal(refusal.rule, refusal.name, refusal.line, nearest(*near))
 
     def error(self, node: ast.AST, info: str) -> None:
         self.refuse(node, "statement", type(node).__name__, info)
@@ -91,12 +118,11 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
         self.refuse(node, "statement", type(node).__name__)
 
     def check_name(self, node: ast.AST, name: str | None, allow_magic_methods: bool = False) -> None:
-        if name is None or not (name.startswith("__") or name in GUARD_NAMES):
+        if name is None or (allow_magic_methods and name in SPECIAL_METHODS):
             return
         if allow_magic_methods and name.startswith("__"):
-            if name not in SPECIAL_METHODS:
-                self.refuse(node, "method-name", name)
-        else:
+            self.refuse(node, "method-name", name)
+        elif name.startswith(("__", _HELD_CASES)) or name in GUARD_NAMES or name in INSPECT_ATTRIBUTES:
             self.refuse(node, "reserved-name", name)
 
     # Names, attributes, items.
@@ -105,14 +131,16 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
         reading = isinstance(node.ctx, ast.Load)
         if reading and node.id in _READABLE_NAMES:
             return node
-        if not reading and node.id == "__slots__":
+        if not reading and node.id in _STORABLE_NAMES:
             return node
-        self.check_name(node, node.id)
+        if node.id not in SPECIAL_METHODS:  # `__radd__ = __add__` in a class
+            self.check_name(node, node.id)
         if reading and node.id in MISSING_BUILTINS and node.id not in self._bound | self._imported:
             self.refuse(node, "builtin", node.id)
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        node.attr = self._mangled(node.attr)
         if node.attr in INSPECT_ATTRIBUTES or (node.attr.startswith("__") and node.attr not in READABLE_SPECIALS):
             self.refuse(node, "underscore-attribute", node.attr)
             return node
@@ -120,7 +148,7 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
         if path is not None and not isinstance(node.ctx, ast.Load):
             self.refuse(node, "attribute-write", f"{path}.{node.attr}", "modules cannot be changed")
         elif path is not None and node.attr not in MODULES[path] and not node.attr.startswith("__"):
-            self.refuse(node, "name", f"{path}.{node.attr}", nearest(node.attr, path))
+            self.refuse(node, "name", f"{path}.{node.attr}", near=(node.attr, path))
         node.value = self.visit(node.value)
         if isinstance(node.ctx, ast.Load):
             return self._guard(READ_GUARD, [node.value, ast.Constant(node.attr)], node)
@@ -155,20 +183,31 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
     def visit_Import(self, node: ast.Import) -> ast.AST:
         for alias in node.names:
             self.check_name(node, alias.asname)
-            if alias.name not in MODULES:
+            if alias.name not in MODULES and self._local(alias) in self._used:
                 self.refuse(node, "import", alias.name, "allowed: " + ", ".join(TOP_LEVEL))
-        return node
+        node.names = [
+            alias for alias in node.names if alias.name in MODULES
+        ]  # an import that nobody uses is a habit, no attempt
+        return node if node.names else ast.copy_location(ast.Pass(), node)
+
+    @staticmethod
+    def _local(alias: ast.alias) -> str:
+        return alias.asname or alias.name.split(".")[0]
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         path = "." * node.level + (node.module or "")
+        if path not in MODULES and not any(
+            self._local(alias) in self._used or alias.name == "*" for alias in node.names
+        ):
+            return ast.copy_location(ast.Pass(), node)
         if path not in MODULES:
             self.refuse(node, "import", path, "allowed: " + ", ".join(TOP_LEVEL))
             return node
         for alias in node.names:
             self.check_name(node, alias.asname)
             if alias.name not in MODULES[path]:
-                hint = "import the names one by one" if alias.name == "*" else nearest(alias.name, path)
-                self.refuse(node, "name", f"{path}.{alias.name}", hint)
+                hint = "import the names one by one" if alias.name == "*" else ""
+                self.refuse(node, "name", f"{path}.{alias.name}", hint, near=(alias.name, path))
         return node
 
     # Statements that the base class refuses, or guards more than the guards here need.
@@ -179,10 +218,7 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
     visit_Call = visit_Assign = visit_AnnAssign = visit_AugAssign = visit_For = visit_With = visit_comprehension = (
         _plain
     )
-    visit_Module = visit_Match = visit_match_case = visit_MatchValue = visit_MatchSingleton = visit_MatchSequence = (
-        _plain
-    )
-    visit_MatchOr = _plain
+    visit_Module = visit_match_case = visit_MatchSingleton = visit_MatchSequence = visit_MatchOr = _plain
 
     def visit_MatchAs(self, node: ast.MatchAs) -> Any:
         self.check_name(node, node.name)
@@ -192,14 +228,48 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
         self.check_name(node, node.name)
         return self._plain(node)
 
+    def visit_MatchClass(self, node: ast.MatchClass) -> Any:
+        simple = isinstance(node.cls, ast.Name) and node.cls.id in _SELF_MATCHING - self._bound - self._imported
+        if node.kwd_attrs or (node.patterns and not (simple and len(node.patterns) == 1)):
+            self.refuse(
+                node, "statement", "class pattern with attributes", "match the class alone and test attributes with if"
+            )
+            return node
+        node.patterns = [self.visit(pattern) for pattern in node.patterns]
+        if not isinstance(node.cls, ast.Name):
+            node.cls = self._held(node.cls)
+        return node
+
+    def visit_MatchValue(self, node: ast.MatchValue) -> Any:
+        node.value = self._held(node.value) if isinstance(node.value, ast.Attribute) else self.visit(node.value)
+        return node
+
     def visit_MatchMapping(self, node: ast.MatchMapping) -> Any:
         self.check_name(node, node.rest)
-        return self._plain(node)
+        node.keys = [self._held(key) if isinstance(key, ast.Attribute) else self.visit(key) for key in node.keys]
+        node.patterns = [self.visit(pattern) for pattern in node.patterns]
+        return node
 
-    def visit_MatchClass(self, node: ast.MatchClass) -> Any:
-        if node.kwd_attrs:
-            self.refuse(node, "statement", "class pattern with keywords", "test the attributes with if")
-        return self._plain(node)
+    def visit_Match(self, node: ast.Match) -> Any:
+        """Dotted values in patterns are read through the guard once, before the match: a pattern may hold a dotted name only, no call."""
+        outer, self._cases = self._cases, (f"{_HELD_CASES}{self._matches}", [])
+        self._matches += 1
+        node = self._plain(node)
+        (holder, values), self._cases = self._cases, outer
+        if not values:
+            return node
+        call = ast.Call(func=ast.Name(CASES_GUARD, ast.Load()), args=[ast.Tuple(values, ast.Load())], keywords=[])
+        before = ast.Assign(targets=[ast.Name(holder, ast.Store())], value=call)
+        copy_locations(before, node)
+        return [before, node]
+
+    def _held(self, node: ast.expr) -> ast.expr:
+        """The dotted name under which the value of `node` stands in the holder of the match at hand."""
+        holder, values = self._cases
+        held = ast.Attribute(ast.Name(holder, ast.Load()), f"v{len(values)}", ast.Load())
+        values.append(self.visit(node))
+        copy_locations(held, node)
+        return held
 
     def visit_Global(self, node: ast.Global | ast.Nonlocal) -> ast.AST:
         for name in node.names:
@@ -209,6 +279,7 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
     visit_Nonlocal = visit_Global
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        node.name = self._mangled(node.name)
         self.check_name(node, node.name, allow_magic_methods=True)
         self.check_function_argument_names(node)
         return self._plain(node)
@@ -218,10 +289,12 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
         for keyword in node.keywords:
             if keyword.arg is None or keyword.arg == "metaclass":
                 self.refuse(node, "class", keyword.arg or "**", "metaclasses are not available")
+        self._classes.append(node.name)
         node = self._plain(node)
-        if node.bases:
-            listed = self._guard(BASES_GUARD, [ast.Tuple(node.bases, ast.Load())], node.bases[0])
-            starred = ast.Starred(listed, ast.Load())
-            copy_locations(starred, listed)
-            node.bases = [starred]
+        self._classes.pop()
         return node
+
+    def _mangled(self, name: str) -> str:
+        """A private name of a class as Python's compiler would write it; the guards get names as text and must see the same."""
+        private = name.startswith("__") and not name.endswith("__") and self._classes
+        return f"_{self._classes[-1].lstrip('_')}{name}" if private and self._classes[-1].strip("_") else name

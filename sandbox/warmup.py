@@ -7,16 +7,19 @@ honest program.
 
 from __future__ import annotations
 
+import enum
 import gc
 import importlib
 import random
+import sys
+import types
 import warnings
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sandbox import identity
+from sandbox import classes, identity
 from sandbox.confinement import seccomp
 from sandbox.confinement.linux import MACHINE
 from sandbox.confinement.syscall_numbers import ARCHITECTURES
@@ -43,6 +46,8 @@ def warm_up() -> dict[str, Facade]:
     for name in sorted(_LAZY_MODULES):
         importlib.import_module(name)
     identity.number_tensors()
+    enum.EnumType.__call__ = classes.look_up_only  # type: ignore[method-assign, assignment]
+    sys.modules["candidate"] = types.ModuleType("candidate")  # dataclasses look up the module of a class
     _exercise_torch()
     _exercise_numpy()
     facades = build_facades()
@@ -88,7 +93,12 @@ def _exercise_torch() -> None:
     torch.fft.fft(b[0]), str(b), repr(b[:2, :2].to(torch.bfloat16)), f"{b[0, 0]:.3f}", b.numpy().sum(), torch.stft
     torch.Generator().manual_seed(1), hash(b)
     torch.vmap(torch.dot)(b, b)
-    for bad in (lambda: b @ b[:3], lambda: torch.linalg.cholesky(-torch.eye(3)), lambda: torch.zeros(3)[7]):
+    for bad in (
+        lambda: torch.unravel_index(torch.tensor([9]), (2, 0)),
+        lambda: b @ b[:3],
+        lambda: torch.linalg.cholesky(-torch.eye(3)),
+        lambda: torch.zeros(3)[7],
+    ):
         try:
             bad()
         except (RuntimeError, IndexError) as error:

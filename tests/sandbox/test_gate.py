@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,11 +18,13 @@ ENTRY = "def merge_models(model_dict, device):\n    return model_dict['a']\n"
 @pytest.mark.parametrize(
     ("text", "rule", "name", "line"),
     [
-        ("import os\n", "import", "'os'", 1),
-        ("import os.path as p\n", "import", "'os.path'", 1),
-        ("from . import x\n", "import", "'.'", 1),
+        ("import os\nos.getcwd()\n", "import", "'os'", 1),
+        ("import os.path as p\np\n", "import", "'os.path'", 1),
+        ("from . import x\nx()\n", "import", "'.'", 1),
+        ("from os import *\n", "import", "'os'", 1),
+        ("import torch._C as c\nc\n", "import", "'torch._C'", 1),
         ("import torch\ntorch.save(1, 'x')\n", "name", "'torch.save'", 2),
-        ("import torch as t\nt.nn.Linear(1, 1)\n", "name", "'torch.nn.Linear'", 2),
+        ("import torch as t\nt.nn.Transformer(1, 1)\n", "name", "'torch.nn.Transformer'", 2),
         ("import torch.nn.functional as F\nF.nosuch(1)\n", "name", "'torch.nn.functional.nosuch'", 2),
         ("from torch import load\n", "name", "'torch.load'", 1),
         ("from torch import *\n", "name", "'torch.*'", 1),
@@ -39,7 +44,12 @@ ENTRY = "def merge_models(model_dict, device):\n    return model_dict['a']\n"
         ("async def f(): pass\n", "statement", "'AsyncFunctionDef'", 1),
         ("class C(metaclass=type): pass\n", "class", "'metaclass'", 1),
         ("class C:\n    def __getattribute__(self, n): pass\n", "method-name", "'__getattribute__'", 2),
-        ("match 1:\n    case object(real=r): pass\n", "statement", "'class pattern with keywords'", 2),
+        ("match 1:\n    case object(real=r): pass\n", "statement", "'class pattern with attributes'", 2),
+        ("match 1:\n    case P(r): pass\n", "statement", "'class pattern with attributes'", 2),
+        ("int = 3\nmatch 1:\n    case int(r): pass\n", "statement", "'class pattern with attributes'", 3),
+        ("class C:\n    gi_frame = None\n", "reserved-name", "'gi_frame'", 2),
+        ("class C:\n    __match_args__ = ()\n", "reserved-name", "'__match_args__'", 2),
+        ("_cases_of_0 = 1\n", "reserved-name", "'_cases_of_0'", 1),
     ],
 )
 def test_a_refusal_names_rule_name_and_line(text: str, rule: str, name: str, line: int) -> None:
@@ -48,6 +58,13 @@ def test_a_refusal_names_rule_name_and_line(text: str, rule: str, name: str, lin
     assert verdict.detail is not None
     assert f"name {name}" in verdict.detail
     assert RULES[rule] in verdict.detail
+
+
+@pytest.mark.parametrize(
+    "text", ["import os\n", "import os, sys, json\n", "from tqdm import tqdm\n", "import torch.optim as optim\n"]
+)
+def test_an_import_that_is_never_used_is_no_attempt(text: str) -> None:
+    assert check(text + ENTRY).ok
 
 
 def test_a_near_miss_is_told_the_right_name() -> None:
@@ -109,10 +126,67 @@ def test_signature_is_read_from_the_text(arguments: str, expected: Signature) ->
         ("x = " + "+".join(["1"] * (MAX_DEPTH + 1)), Reason.SYNTAX),
         ("x = " + "9" * 5000, Reason.SYNTAX),
         ("#" * 65537, Reason.SOURCE_SIZE),
+        ("a" + "\u0301" * 15000 + "\u0316" * 15000 + "+b c", Reason.SYNTAX),
+        ("import a" + ".b" * 32000, Reason.SYNTAX),
+        ("x = " + " ".join("f'{a}'" for _ in range(8000)), Reason.SYNTAX),
+        ("from torch import " + ",".join(f"arc{i}" for i in range(7000)), Reason.POLICY),
+        ("import torch\n" + ";".join(f"torch.a{i}" for i in range(5000)), Reason.POLICY),
+        ("import torch\ntorch." + "a" * 60000, Reason.POLICY),
     ],
 )
 def test_texts_that_cannot_be_programs_are_verdicts(source: str | bytes, reason: Reason) -> None:
     assert check(source).reason is reason
+
+
+HARD_TEXTS = {
+    "marks": "a" + "\u0301" * 15000 + "\u0316" * 15000 + "+b c",
+    "dots": "import a" + ".b" * 32000,
+    "dots_apart": "x = a" + " .\n b" * 12000,
+    "braces": "x = f'" + "{a}" * 21000 + "'",
+    "hints": "from torch import " + ",".join(f"arc{i}" for i in range(7000)),
+    "attributes": "import torch\n" + ";".join(f"torch.a{i}" for i in range(5000)),
+    "long_names": "import torch\ntorch." + "a" * 60000,
+    "names": "x = " + "+".join(f"n{i}" for i in range(40)) + "\n" * 60000,
+    "brackets": "x = " + "[{(" * 90,
+    "backslashes": "x = '" + "\\\n" * 30000,
+    "strings": "x = " + "'a' " * 16000,
+    "lambdas": "x = " + "lambda: " * 8000 + "1",
+    "comparisons": "x = " + "a<" * 30000 + "a",
+    "digits": "x = 0x" + "f" * 65000,
+    "decorators": "@a\n" * 20000 + "def f(): pass",
+    "arguments": "def f(" + ",".join(f"a{i}=1" for i in range(7000)) + "): pass",
+    "matches": "match x:\n" + "    case 1: pass\n" * 3500,
+    "unpacking": "x = " + "*a, " * 15000,
+    "keywords": "f(" + ",".join(f"a{i}=1" for i in range(7000)) + ")",
+    "globals": "def f():\n global " + ",".join(f"a{i}" for i in range(9000)),
+    "semicolons": ";" * 65000,
+    "indents": "".join(" " * i + "if x:\n" for i in range(99)),
+    "walrus": "x = " + "(a:=" * 150 + "1" + ")" * 150,
+    "with": "with " + ", ".join("a as b" for _ in range(7000)) + ": pass",
+    "not": "x = " + "not " * 16000 + "1",
+    "await": "x = " + "await " * 10000 + "1",
+    "bom": "\ufeff" * 20000,
+    "nulls": "\0" * 65000,
+    "encoding": "# -*- coding: utf-7 -*-\n+AGk-mport os",
+    "form_feeds": "\f" * 65000,
+    "types": "x: " + "list[" * 90 + "int" + "]" * 90 + " = 1",
+}  # fmt: skip
+"""Texts of at most 64 KiB that cost, or might cost, Python's parser or the gate far more than their length."""
+
+
+@pytest.mark.parametrize("name", HARD_TEXTS)
+def test_no_text_costs_the_host_much(name: str) -> None:
+    """The host parses without limits, so no text may cost it seconds or hundreds of megabytes. In a process of its own, bounded
+    at 400 MiB of memory and 5 s of processor time, some twenty times what the worst of these takes."""
+    code = (
+        "import resource, sys; from sandbox import check\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (400 << 20,) * 2); resource.setrlimit(resource.RLIMIT_CPU, (5, 5))\n"
+        "verdict = check(sys.stdin.buffer.read()); sys.exit(0 if verdict.ok or len(verdict.detail) < 2048 else 3)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=HARD_TEXTS[name].encode(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()[-300:]
 
 
 def test_the_size_limit_counts_bytes() -> None:

@@ -1,0 +1,304 @@
+"""What a merge program gets in place of some library functions: those that write attributes of what they are handed, give memory as
+it was left, ask the operating system for chance, compute in an order nobody fixed, or ask for hardware that is not given.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import inspect
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from RestrictedPython.transformer import INSPECT_ATTRIBUTES
+
+from sandbox.classes import CLASS_SYNTAX, ClassSyntaxOnly, adopt, is_own, real_of, stand_in
+from sandbox.gate import CANDIDATE_FILE
+
+
+def is_own_function(value: object) -> bool:
+    """Whether `value` is a function whose code is the program's."""
+    return getattr(getattr(value, "__code__", None), "co_filename", None) == CANDIDATE_FILE
+
+
+# Decorators that write.
+
+
+def _own_class(decorator: Callable[[type], type]) -> Callable[[type], type]:
+    """A class decorator that refuses classes of libraries (it would write attributes on them)."""
+
+    def decorate(kind: type) -> type:
+        if not is_own(kind):
+            raise TypeError(f"{decorator.__name__} takes a class of the program itself")
+        return adopt(decorator(kind))
+
+    return decorate
+
+
+def _wraps(wrapped: Any, *_: object, **__: object) -> Callable[[Any], Any]:
+    def keep_name(function: Any) -> Any:
+        if is_own_function(function):
+            for name in ("__name__", "__qualname__", "__doc__"):
+                text = getattr(wrapped, name, None)
+                if isinstance(text, str):
+                    setattr(function, name, text)
+            if is_own_function(wrapped):
+                vars(function).update(vars(wrapped))
+        return function
+
+    return keep_name
+
+
+def _dataclass(kind: type | None = None, /, **options: Any) -> Any:
+    """`dataclasses.dataclass`, which puts field names into source text that it then executes."""
+
+    def checked(own: type) -> type:
+        for base in own.__mro__:
+            for name in inspect.get_annotations(base):
+                if (
+                    type(name) is not str
+                    or not name.isidentifier()
+                    or name.startswith("__")
+                    or name in INSPECT_ATTRIBUTES
+                ):
+                    raise TypeError(f"{name!r} cannot be the name of a field")
+        return dataclasses.dataclass(own, **options)
+
+    decorate = _own_class(checked)
+    return decorate if kind is None else decorate(kind)
+
+
+def _abstractmethod(function: Any) -> Any:
+    if is_own_function(function):
+        function.__isabstractmethod__ = True
+    return function
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _namedtuple(
+    typename: str, field_names: Any, *, rename: bool = False, defaults: Any = None, module: Any = None
+) -> type:
+    """`collections.namedtuple`, which says of itself that it is the program's; `module` is what nobody else may say."""
+    names = (
+        field_names.replace(",", " ").split() if isinstance(field_names, str) else [str(name) for name in field_names]
+    )
+    if INSPECT_ATTRIBUTES & set(names):
+        raise TypeError("these cannot be the names of fields")
+    return adopt(collections.namedtuple(typename, names, rename=rename, defaults=defaults, module="candidate"))
+
+
+# Chance.
+
+
+class SeededRandom(random.Random):
+    """`random.Random` whose default seed comes from the seeded global generator instead of the operating system."""
+
+    def seed(self, a: Any = None, version: int = 2) -> None:
+        super().seed(random.getrandbits(64) if a is None else a, version)
+
+
+def _seed_random(a: Any = None, version: int = 2) -> None:
+    if a is not None:
+        random.seed(a, version)
+
+
+def _seed_numpy(seed: Any = None) -> None:
+    if seed is not None:
+        np.random.seed(seed)
+
+
+def _numpy_entropy(seed: Any) -> Any:
+    return int(np.random.randint(0, 2**31 - 1)) if seed is None else seed
+
+
+def _default_rng(seed: Any = None) -> np.random.Generator:
+    return np.random.default_rng(_numpy_entropy(seed))
+
+
+def _random_state(seed: Any = None) -> np.random.RandomState:
+    return np.random.RandomState(_numpy_entropy(seed))
+
+
+def _seed_torch(seed: int) -> torch.Generator:
+    return torch.default_generator.manual_seed(int(seed))
+
+
+# Memory as it was left, and what is made of other people's objects.
+
+_PLAIN = (int, float, bool, complex, torch.Tensor, torch.nn.Parameter, np.ndarray, range, type(None))
+
+
+def _data(value: Any) -> Any:
+    """`value` as nested lists of plain things. torch walks lists by pointers and calls `__float__` on the way, so a list that
+    changes meanwhile would be read after it was freed."""
+    if isinstance(value, list | tuple):
+        return [_data(item) for item in list(value)]
+    if type(value) in _PLAIN or isinstance(value, np.generic):
+        return value
+    return float(value)
+
+
+def _from_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.wraps(function)
+    def made(data: Any, *arguments: Any, **options: Any) -> torch.Tensor:
+        return function(_data(data), *arguments, **options)
+
+    return made
+
+
+def _zeroed(function: Callable[..., Any], fill: Callable[[Any], object]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def made(*arguments: Any, **options: Any) -> Any:
+        fresh = function(*arguments, **options)
+        fill(fresh)
+        return fresh
+
+    return made
+
+
+def _fill_tensor(tensor: torch.Tensor) -> None:
+    with torch.no_grad():
+        tensor.zero_()
+
+
+def _fill_array(array: np.ndarray[Any, Any]) -> None:
+    array.fill(0)
+
+
+def _tensor_class(real: Any) -> Any:
+    """A tensor class whose constructor fills what it makes by size alone."""
+
+    def make(*arguments: Any, **options: Any) -> torch.Tensor:
+        by_size = (
+            not arguments
+            or all(type(argument) is int for argument in arguments)
+            or isinstance(arguments[0], torch.Size)
+        )
+        made: torch.Tensor = real(*(arguments if by_size else map(_data, arguments)), **options)
+        if by_size:
+            _fill_tensor(made)
+        return made
+
+    return stand_in(real, make)
+
+
+TENSOR_METHODS: dict[str, Callable[..., Any]] = {
+    "new_tensor": lambda tensor, data, *rest, **options: tensor.new_tensor(_data(data), *rest, **options),
+    "new_empty": _zeroed(torch.Tensor.new_empty, _fill_tensor),
+    "type": lambda tensor, kind=None, **options: (
+        tensor.type() if kind is None else tensor.type(real_of(kind), **options)
+    ),
+}
+"""Methods of tensors that are replaced; functions of the tensor and the arguments."""
+
+
+def _lstsq(A: torch.Tensor, B: torch.Tensor, rcond: Any = None, *, driver: Any = None) -> Any:
+    """torch's default driver reads a pivot array that it never set (pytorch issue 71222): its result differs from run to run."""
+    return torch.linalg.lstsq(A, B, rcond, driver="gelsd" if driver in (None, "gelsy") else driver)
+
+
+def _errstate(**options: Any) -> np.errstate:
+    return np.errstate(**{name: value for name, value in options.items() if name != "call"})
+
+
+# What is not given, or does nothing.
+
+
+def _false() -> bool:
+    return False
+
+
+def _zero(*_: object, **__: object) -> int:
+    return 0
+
+
+def _zero_seconds() -> float:
+    return 0.0
+
+
+def _nothing(*_: object, **__: object) -> None:
+    return None
+
+
+class _Quiet:
+    """A context manager and a logger that do nothing."""
+
+    def __enter__(self) -> list[Any]:
+        return []
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+QUIET_METHODS = frozenset(
+    {"debug", "info", "warning", "error", "critical", "exception", "log", "setLevel", "addHandler"}
+)
+
+
+class Logger:
+    """What `logging.getLogger` gives."""
+
+    name = "candidate"
+
+    debug = info = warning = error = critical = exception = log = setLevel = addHandler = _nothing
+
+
+def _quiet(*_: object, **__: object) -> _Quiet:
+    return _Quiet()
+
+
+def _logger(*_: object, **__: object) -> Logger:
+    return Logger()
+
+
+def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
+    """Full name -> what a program gets for it. `modules`: the allow-list."""
+    cuda_nothing = ("empty_cache", "synchronize", "manual_seed", "manual_seed_all", "reset_peak_memory_stats")
+    tensor_classes = [name for name in modules["torch"] if name.endswith("Tensor")]
+    return {
+        **{f"warnings.{name}": _nothing for name in modules["warnings"] - {"catch_warnings"}},
+        **{f"logging.{name}": _nothing for name in modules["logging"] if name.islower()},
+        **{f"time.{name}": _zero_seconds for name in modules["time"]},
+        **{f"torch.cuda.{name}": _nothing for name in cuda_nothing},
+        **{f"torch.cuda.{name}": _zero for name in ("device_count", "current_device", "memory_allocated", "max_memory_allocated")},
+        **{f"torch.cuda.{name}": _false for name in ("is_available", "is_initialized", "is_bf16_supported")},
+        **{f"torch.backends.{path}": _false for path in ("cuda.is_available", "cuda.is_built", "mps.is_available", "mps.is_built")},
+        **{f"torch.{name}": _tensor_class(getattr(torch, name)) for name in tensor_classes},
+        **{f"torch.{name}": _from_data(getattr(torch, name)) for name in ("tensor", "as_tensor", "asarray")},
+        **{f"torch.{name}": _zeroed(getattr(torch, name), _fill_tensor) for name in ("empty", "empty_like")},
+        **{f"torch.{name}": _nothing for name in ("set_printoptions", "set_float32_matmul_precision", "use_deterministic_algorithms")},
+        **{f"numpy.{name}": _zeroed(getattr(np, name), _fill_array) for name in ("empty", "empty_like")},
+        **{f"typing.{name}": _itself for name in ("final", "overload", "override")},
+        **{f"typing.{name}": ClassSyntaxOnly(real) for real, name in CLASS_SYNTAX.items()},
+        **{f"gc.{name}": _zero for name in modules["gc"]},
+        "numpy.ndarray": stand_in(np.ndarray),
+        "numpy.errstate": _errstate,
+        "numpy.random.seed": _seed_numpy,
+        "numpy.random.default_rng": _default_rng,
+        "numpy.random.RandomState": stand_in(np.random.RandomState, _random_state),
+        "numpy.random.Generator": stand_in(np.random.Generator),
+        "torch.mps.is_available": _false,
+        "torch.mps.empty_cache": _nothing,
+        "torch.manual_seed": _seed_torch,
+        "torch.random.manual_seed": _seed_torch,
+        "torch.linalg.lstsq": _lstsq,
+        "functools.wraps": _wraps,
+        "functools.total_ordering": _own_class(functools.total_ordering),
+        "dataclasses.dataclass": _dataclass,
+        "collections.namedtuple": _namedtuple,
+        "abc.abstractmethod": _abstractmethod,
+        "random.Random": SeededRandom,
+        "random.seed": _seed_random,
+        "warnings.catch_warnings": _quiet,
+        "logging.getLogger": _logger,
+        "time.time_ns": _zero,
+        "time.perf_counter_ns": _zero,
+        "time.sleep": _nothing,
+    }  # fmt: skip

@@ -11,6 +11,7 @@ import abc
 import builtins
 import collections
 import collections.abc
+import contextlib
 import enum
 import functools
 import typing
@@ -19,16 +20,35 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
+from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
 from sandbox.names_python import BUILTINS
+
+CANDIDATE_MODULE = "candidate"
+"""`__module__` of everything a program defines."""
 
 _own: WeakSet[type] = WeakSet()
 """Classes made by `class` statements of the program in this process. Not told by `__module__`, which anybody can set."""
 
 
+_building = 0
+_module_of: Callable[[type], Any] = type.__dict__["__module__"].__get__
+
+
 def is_own(kind: object) -> bool:
-    """Whether `kind` is a class that the program made."""
-    return isinstance(kind, type) and kind in _own
+    """Whether `kind` is a class that the program made, or is making (an Enum makes its members before it is done)."""
+    return isinstance(kind, type) and (kind in _own or (_building > 0 and _module_of(kind) == CANDIDATE_MODULE))
+
+
+def build(body: Any, name: str, bases: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Make a class of the program's own."""
+    global _building
+    _building += 1
+    try:
+        made = builtins.__build_class__(body, name, *bases, **keywords)
+    finally:
+        _building -= 1
+    return adopt(made) if isinstance(made, type) else made
 
 
 def adopt(kind: type) -> type:
@@ -108,32 +128,39 @@ def class_of(value: Any) -> Any:
         return TYPE
     if kind in _CALLABLE or kind in _own or kind is type(None):
         return kind
-    return _given[kind] if kind in _given else stand_in(kind)
+    given: Any = kind
+    return _given[kind] if kind in _given else stand_in(given)
 
 
 # Bases.
 
-BASES: frozenset[Any] = frozenset(
-    {object, list, dict, tuple, set, frozenset, str, int, float, complex, abc.ABC, torch.nn.Module, typing.Generic, typing.Protocol}
-    | {collections.OrderedDict, collections.defaultdict, collections.Counter, collections.deque}
-    | {collections.UserDict, collections.UserList}
-    | {enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag, enum.StrEnum}
-    | {getattr(collections.abc, name) for name in collections.abc.__all__ if name != "Buffer"}
+_PLAIN_BASES: tuple[Any, ...] = (
+    object, list, dict, tuple, set, frozenset, str, int, float, complex, torch.nn.Module, typing.Generic, typing.Protocol,
+    abc.ABC, enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag, enum.StrEnum,
+    collections.OrderedDict, collections.defaultdict, collections.Counter, collections.deque, collections.UserDict,
+    collections.UserList, contextlib.AbstractContextManager, contextlib.ContextDecorator,
 )  # fmt: skip
+
+BASES = frozenset(
+    (*_PLAIN_BASES, *(getattr(collections.abc, name) for name in collections.abc.__all__ if name != "Buffer"))
+)
 """Library classes that a program may derive from, beside Python's own exceptions."""
 
-CLASS_SYNTAX = {typing.NamedTuple: "NamedTuple", typing.TypedDict: "TypedDict"}
+CLASS_SYNTAX: dict[Any, str] = {typing.NamedTuple: "NamedTuple", typing.TypedDict: "TypedDict"}
 """Functions that stand as bases. Called, they would make classes from texts that nobody checked."""
 
 
 class ClassSyntaxOnly:
-    """Stands for one of those: a base, and nothing else."""
+    """Stands for one of those: a base, or called with plain names."""
 
     def __init__(self, real: Any) -> None:
         self.real = real
 
-    def __call__(self, *_: object, **__: object) -> Any:
-        raise TypeError(f"write `class Name({CLASS_SYNTAX[self.real]}):` instead of calling it")
+    def __call__(self, name: str, fields: Any = (), **options: Any) -> Any:
+        """The functional form, for names that could stand in a class's body."""
+        pairs = [(plain_name(key), kind) for key, kind in (fields.items() if isinstance(fields, dict) else fields)]
+        made = self.real(plain_name(name), dict(pairs) if isinstance(fields, dict) else pairs, **options)
+        return adopt(made)
 
 
 def base_of(base: Any) -> Any | None:
@@ -150,8 +177,29 @@ def base_of(base: Any) -> Any | None:
     return base if plain is not real_of(base) else plain
 
 
-def look_up_only(kind: Any, value: Any, *more: Any, **options: Any) -> Any:
-    """`EnumType.__call__` without its functional form, which makes classes of any base with any special method."""
-    if more or options:
-        raise TypeError("write `class Name(Enum):` instead of calling Enum")
-    return kind.__new__(kind, value)
+def plain_name(name: Any) -> str:
+    """`name`, if it could stand in a class's body as the name of a field.
+
+    Raises:
+        TypeError: it could not.
+    """
+    if type(name) is not str or not name.isidentifier() or name.startswith("_") or name in INSPECT_ATTRIBUTES:
+        raise TypeError("expected a plain name, without an underscore in front")
+    return name
+
+
+_enum_call = enum.EnumType.__call__
+
+
+def call_enum(kind: Any, value: Any, names: Any = None, **options: Any) -> Any:
+    """`EnumType.__call__` with plain names only in its functional form: as it is it makes classes of any base, with any special
+    method."""
+    if names is None and not options:
+        return kind.__new__(kind, value)
+    if options:
+        raise TypeError("write `class Name(Enum):` instead of calling Enum with options")
+    if isinstance(names, str):
+        names = names.replace(",", " ").split()
+    pairs = names.items() if isinstance(names, dict) else names
+    members = [plain_name(pair) if isinstance(pair, str) else (plain_name(pair[0]), pair[1]) for pair in pairs]
+    return adopt(_enum_call(kind, plain_name(value), members, module=CANDIDATE_MODULE))

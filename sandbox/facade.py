@@ -11,9 +11,6 @@ from sandbox import classes
 from sandbox.allowlist import MODULES
 from sandbox.replacements import replacements
 
-CANDIDATE_MODULE = "candidate"
-"""`__module__` of everything a program defines."""
-
 
 class Facade:
     """A module stand-in. `names` is its whole content; there is no way to add to it."""

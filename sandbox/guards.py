@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
-from sandbox.classes import TYPE, StandInType, adopt, base_of, class_of, is_own
-from sandbox.facade import CANDIDATE_MODULE, Facade
+from sandbox.classes import CANDIDATE_MODULE, TYPE, StandInType, base_of, build, class_of, is_own
+from sandbox.facade import Facade
 from sandbox.gate import CANDIDATE_FILE
 from sandbox.names_python import BUILTINS, READABLE_SPECIALS
 from sandbox.names_torch import TENSOR_WRITABLE
 from sandbox.readable import FORMATTERS, names_of
-from sandbox.replacements import QUIET_METHODS, TENSOR_METHODS, Logger, is_own_function
+from sandbox.replacements import QUIET_METHODS, TENSOR_METHODS, Logger, Switches, is_own_function
 from sandbox.rules import PolicyViolation, Refusal
 from sandbox.transformer import CASES_GUARD, ITEM_GUARD, READ_GUARD, WRITE_GUARD
 
@@ -167,6 +167,8 @@ class Guards:
             return object.__getattribute__(obj, "_names")[name]
         if name == "__class__":
             return class_of(obj)
+        if name == "__setattr__":
+            return self._set_on_object if obj is object else functools.partial(self._set_on_object, _bound_object(obj))
         if name in FORMATTERS and _is_text(obj):
             return self._format_of(obj, name)
         if name in TENSOR_METHODS:
@@ -193,6 +195,8 @@ class Guards:
         kind = type(obj)
         if kind is Facade:
             return name in object.__getattribute__(obj, "_names")
+        if name == "__setattr__":  # how a frozen dataclass sets its fields in __post_init__
+            return obj is object or (kind is super and is_own(_this_class(obj)))
         if name in INSPECT_ATTRIBUTES or (name.startswith("__") and name not in READABLE_SPECIALS):
             return False
         if name in FORMATTERS and _is_text(obj):
@@ -209,8 +213,10 @@ class Guards:
             return name == "__class__" or _of_classes(mro[mro.index(this) + 1 :], name)
         if is_own_function(obj):
             return name in READABLE_SPECIALS or name in vars(obj)
-        if kind is Logger:
-            return name in QUIET_METHODS or name == "name"
+        if kind is Logger or kind is Switches:
+            return name in QUIET_METHODS or (not name.startswith("_") and hasattr(kind, name))
+        if kind is types.SimpleNamespace:
+            return not name.startswith("_") and name in vars(obj)
         if is_own(kind):
             return _of_instance(obj, name) or _of_classes(_mro(kind), name)
         if issubclass(kind, tuple) and kind is not tuple:
@@ -255,7 +261,12 @@ class Guards:
         own = is_own(type(obj)) or is_own(obj) or is_own_function(obj)
         if plain and (own or (isinstance(obj, torch.Tensor) and name in TENSOR_WRITABLE)):
             return obj
+        if plain and (type(obj) is Switches or (type(obj) is types.SimpleNamespace and not name.startswith("_"))):
+            return obj
         raise self.refuse("attribute-write", f"{_owner(obj)}.{name}")
+
+    def _set_on_object(self, obj: Any, name: str, value: Any) -> None:
+        object.__setattr__(self.write(obj, name), name, value)
 
     def setattr(self, obj: Any, name: str, value: Any) -> None:
         setattr(self.write(obj, name), name, value)
@@ -282,8 +293,7 @@ class Guards:
         for base, real in zip(bases, found, strict=True):
             if real is None:
                 raise self.refuse("class", getattr(base, "__name__", None) or _owner(base))
-        made = builtins.__build_class__(body, name, *found, **keywords)
-        return adopt(made) if isinstance(made, type) else made
+        return build(body, name, tuple(found), keywords)
 
     # Imports and output.
 

@@ -47,7 +47,8 @@ mgrid ogrid index_exp
 """
 
 NUMPY: dict[str, frozenset[str]] = {
-    "numpy": words(_ARITHMETIC + _TYPES_AND_CONSTANTS + " linalg random fft"),
+    "numpy": words(_ARITHMETIC + _TYPES_AND_CONSTANTS + " linalg random fft typing __version__"),
+    "numpy.typing": words("ArrayLike DTypeLike NDArray"),
     "numpy.linalg": words(
         """
         LinAlgError cholesky cond cross det diagonal eig eigh eigvals eigvalsh inv lstsq matmul matrix_norm matrix_power
@@ -73,11 +74,10 @@ NUMPY: dict[str, frozenset[str]] = {
 
 NDARRAY_NAMES = words(
     """
-    T all any argmax argmin argpartition argsort astype choose clip compress conj conjugate copy cumprod cumsum
+    T tobytes all any argmax argmin argpartition argsort astype choose clip compress conj conjugate copy cumprod cumsum
     diagonal dot dtype fill flat flatten imag item itemsize mT max mean min nbytes ndim nonzero partition prod put
     ravel real repeat reshape round searchsorted shape size sort squeeze std strides sum swapaxes take tolist trace
     transpose var view is_integer as_integer_ratio
     """
 )
-"""Of arrays and numpy scalars. Not listed: `tofile`, `dump(s)`, `ctypes`, `data`, `base`, `setflags`, `tobytes`,
-`resize`."""
+"""Of arrays and numpy scalars. Not listed: `tofile`, `dump(s)`, `ctypes`, `data`, `base`, `setflags`, `resize`."""

@@ -49,7 +49,9 @@ STANDARD: dict[str, frozenset[str]] = {
         groupby islice pairwise permutations product repeat starmap takewhile tee zip_longest
         """
     ),
-    "functools": words("cache cached_property cmp_to_key lru_cache partial reduce total_ordering wraps"),
+    "functools": words(
+        "cache cached_property cmp_to_key lru_cache partial partialmethod reduce total_ordering update_wrapper wraps"
+    ),
     "collections": words("ChainMap Counter OrderedDict UserDict UserList abc defaultdict deque namedtuple"),
     "collections.abc": words(
         """
@@ -68,6 +70,7 @@ STANDARD: dict[str, frozenset[str]] = {
         TYPE_CHECKING AbstractSet AnyStr Collection Concatenate Container ContextManager Hashable ItemsView KeysView
         LiteralString Match MutableSet Never NotRequired Pattern Required Reversible Sized SupportsFloat SupportsIndex
         SupportsInt Text TypeGuard TypeVarTuple Unpack ValuesView assert_never get_args get_origin override
+        runtime_checkable
         """
     ),
     "random": words(
@@ -84,7 +87,7 @@ STANDARD: dict[str, frozenset[str]] = {
         rshift setitem sub truediv truth xor
         """
     ),
-    "abc": words("ABC abstractmethod"),
+    "abc": words("ABC ABCMeta abstractmethod"),
     "enum": words("Enum Flag IntEnum IntFlag StrEnum auto unique"),
     "heapq": words("heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest"),
     "bisect": words("bisect bisect_left bisect_right insort insort_left insort_right"),
@@ -100,7 +103,14 @@ STANDARD: dict[str, frozenset[str]] = {
         match search split sub subn
         """
     ),
-    "contextlib": words("contextmanager nullcontext suppress"),
+    "contextlib": words(
+        "AbstractContextManager ContextDecorator ExitStack closing contextmanager nullcontext suppress"
+    ),
+    "cmath": words(
+        "acos asin atan cos cosh e exp inf isclose isfinite isinf isnan log log10 nan phase pi polar rect sin sinh sqrt tan tanh tau"
+    ),
+    "json": words("dumps loads"),
+    "types": words("SimpleNamespace"),
     "string": words("ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits punctuation whitespace"),
     "logging": words(
         "CRITICAL DEBUG ERROR INFO NOTSET WARNING basicConfig critical debug error exception getLogger info log warning"
@@ -130,5 +140,7 @@ SPECIAL_METHODS = words(
 MAKING_METHODS = words("__new__ __init__ __post_init__ __init_subclass__ __set_name__ __class_getitem__")
 """Of these, those that make or set up an object: of a library's class they are not given (`RandomState.__init__` would seed from outside)."""
 
-READABLE_SPECIALS = words("__name__ __doc__ __qualname__ __class__ __module__") | SPECIAL_METHODS
-"""Special attributes that may be read. `__class__` only gives what `type(x)` gives."""
+READABLE_SPECIALS = (
+    words("__name__ __doc__ __qualname__ __class__ __module__ __version__ __setattr__") | SPECIAL_METHODS
+)
+"""Special attributes that may be read. `__class__` only gives what `type(x)` gives, `__setattr__` one that goes through the guard."""

@@ -73,7 +73,7 @@ zero_
 
 _MORE_FUNCTIONS = """
 adaptive_avg_pool1d adaptive_max_pool1d fill frobenius_norm group_norm hardshrink histogramdd kl_div max_pool2d nuclear_norm
-pixel_shuffle pixel_unshuffle put split_with_sizes vmap get_rng_state set_rng_state get_num_threads
+pixel_shuffle pixel_unshuffle put split_with_sizes vmap get_rng_state set_rng_state get_num_threads is_inference_mode_enabled __version__
 set_printoptions set_float32_matmul_precision use_deterministic_algorithms
 """
 
@@ -92,12 +92,16 @@ TORCH: dict[str, frozenset[str]] = {
         """
         functional Parameter CosineSimilarity PairwiseDistance Softmax Softmin LogSoftmax ReLU LeakyReLU GELU SiLU ELU Sigmoid
         Tanh Softplus Identity Flatten MSELoss L1Loss SmoothL1Loss HuberLoss KLDivLoss CosineEmbeddingLoss LayerNorm
-        Module ModuleList ParameterList Sequential Linear Dropout
+        Module ModuleList ParameterList Sequential Linear Dropout BCELoss BCEWithLogitsLoss CrossEntropyLoss NLLLoss
+        TripletMarginLoss MarginRankingLoss Hardtanh Hardsigmoid Hardswish Mish Softshrink Softsign Tanhshrink SELU CELU PReLU
+        Threshold LogSigmoid GLU AvgPool1d AvgPool2d MaxPool1d MaxPool2d AdaptiveAvgPool1d GroupNorm RMSNorm Unflatten ReLU6
+        ParameterDict ModuleDict
         """
     ),
     "torch.nn.functional": words(
         """
-        adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d avg_pool1d avg_pool2d binary_cross_entropy
+        adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d avg_pool1d avg_pool2d batch_norm binary_cross_entropy
+        conv3d embedding group_norm instance_norm nll_loss pixel_shuffle pixel_unshuffle poisson_nll_loss relu_ leaky_relu_
         binary_cross_entropy_with_logits celu conv1d conv2d cosine_embedding_loss cosine_similarity cross_entropy
         dropout elu fold gaussian_nll_loss gelu glu gumbel_softmax hardshrink hardsigmoid hardswish hardtanh
         hinge_embedding_loss huber_loss interpolate kl_div l1_loss layer_norm leaky_relu linear log_softmax logsigmoid
@@ -129,15 +133,16 @@ TORCH: dict[str, frozenset[str]] = {
     "torch.cuda": words(
         """
         current_device device_count empty_cache is_available is_bf16_supported is_initialized manual_seed manual_seed_all
-        max_memory_allocated memory_allocated reset_peak_memory_stats synchronize
+        max_memory_allocated memory_allocated reset_peak_memory_stats synchronize set_device get_device_name ipc_collect
+        mem_get_info OutOfMemoryError
         """
     ),
     "torch.mps": words("empty_cache is_available"),
-    "torch.backends": words("mps cuda"),
+    "torch.backends": words("mps cuda cudnn"),
     "torch.backends.mps": words("is_available is_built"),
     "torch.backends.cuda": words("is_available is_built"),
-    "torch.random": words("manual_seed initial_seed"),
-    "torch.autograd": words("grad"),
+    "torch.random": words("manual_seed initial_seed get_rng_state set_rng_state"),
+    "torch.autograd": words("grad backward no_grad enable_grad set_grad_enabled"),
     "torch.func": words("vmap"),
 }
 """`torch.cuda`, `torch.mps` and `torch.backends` are stand-ins that say "not available": what runs here runs on the

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -60,6 +62,10 @@ def type_table() -> dict[type, frozenset[str]]:
     table = {kind: _public(kind) for kind in (*_PLAIN, *_dict_views(), *more)}
     table[str] = _public(str, FORMATTERS)
     table[BaseException] = frozenset({"args", "add_note", "value", "name", "obj", "code"})
+    for name in collections.abc.__all__:
+        table[getattr(collections.abc, name)] = _public(getattr(collections.abc, name), frozenset({"register"}))
+    table[contextlib.ExitStack] = words("enter_context callback push close pop_all")
+    table[types.SimpleNamespace] = frozenset()
     table[enum.Enum] = frozenset({"name", "value"})
     table[dataclasses.Field] = words("name type default default_factory init repr compare metadata kw_only")
     table[types.GeneratorType] = frozenset({"send", "throw", "close"})

@@ -4,11 +4,14 @@ it was left, ask the operating system for chance, compute in an order nobody fix
 
 from __future__ import annotations
 
+import abc
 import collections
 import dataclasses
 import functools
 import inspect
 import random
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +19,7 @@ import numpy as np
 import torch
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
-from sandbox.classes import CLASS_SYNTAX, ClassSyntaxOnly, adopt, is_own, real_of, stand_in
+from sandbox.classes import CLASS_SYNTAX, ClassSyntaxOnly, adopt, is_own, plain_name, real_of, stand_in
 from sandbox.gate import CANDIDATE_FILE
 
 
@@ -70,6 +73,10 @@ def _dataclass(kind: type | None = None, /, **options: Any) -> Any:
 
     decorate = _own_class(checked)
     return decorate if kind is None else decorate(kind)
+
+
+def _update_wrapper(wrapper: Any, wrapped: Any, *_: object, **__: object) -> Any:
+    return _wraps(wrapped)(wrapper)
 
 
 def _abstractmethod(function: Any) -> Any:
@@ -237,6 +244,30 @@ class _Quiet:
         return None
 
 
+def _namespace(**values: Any) -> types.SimpleNamespace:
+    """An attribute such as `__array_interface__` would tell numpy where in memory to look."""
+    for name in values:
+        plain_name(name)
+    return types.SimpleNamespace(**values)
+
+
+class Switches:
+    """`torch.backends.cudnn`: may be set to anything, and stays as it is."""
+
+    deterministic = benchmark = enabled = allow_tf32 = False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        return None
+
+
+def _no_memory() -> tuple[int, int]:
+    return 0, 0
+
+
+def _no_name(*_: object) -> str:
+    return "none"
+
+
 QUIET_METHODS = frozenset(
     {"debug", "info", "warning", "error", "critical", "exception", "log", "setLevel", "addHandler"}
 )
@@ -260,7 +291,15 @@ def _logger(*_: object, **__: object) -> Logger:
 
 def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
     """Full name -> what a program gets for it. `modules`: the allow-list."""
-    cuda_nothing = ("empty_cache", "synchronize", "manual_seed", "manual_seed_all", "reset_peak_memory_stats")
+    cuda_nothing = (
+        "ipc_collect",
+        "set_device",
+        "empty_cache",
+        "synchronize",
+        "manual_seed",
+        "manual_seed_all",
+        "reset_peak_memory_stats",
+    )
     tensor_classes = [name for name in modules["torch"] if name.endswith("Tensor")]
     return {
         **{f"warnings.{name}": _nothing for name in modules["warnings"] - {"catch_warnings"}},
@@ -289,7 +328,14 @@ def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
         "torch.manual_seed": _seed_torch,
         "torch.random.manual_seed": _seed_torch,
         "torch.linalg.lstsq": _lstsq,
+        "torch.cuda.mem_get_info": _no_memory,
+        "torch.cuda.get_device_name": _no_name,
+        "torch.backends.cudnn": Switches(),
+        "types.SimpleNamespace": stand_in(types.SimpleNamespace, _namespace),
         "functools.wraps": _wraps,
+        "functools.update_wrapper": _update_wrapper,
+        "typing.runtime_checkable": _own_class(typing.runtime_checkable),
+        "abc.ABCMeta": stand_in(abc.ABCMeta),
         "functools.total_ordering": _own_class(functools.total_ordering),
         "dataclasses.dataclass": _dataclass,
         "collections.namedtuple": _namedtuple,

@@ -76,6 +76,13 @@ def _imported_modules(tree: ast.AST, bound: set[str]) -> dict[str, str]:
     return {local: path for local, path in modules.items() if local not in clashes}
 
 
+def _is_abc_meta(node: ast.expr) -> bool:
+    """`ABCMeta` or `abc.ABCMeta`: honest programs write it for `ABC`; without it only the refusal to make an abstract object is missing."""
+    return (
+        node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+    ) == "ABCMeta"
+
+
 class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the base has no types that mypy follows
     """Rewrites a program's tree so that guards see what matters. `refusals` has what it will not accept."""
 
@@ -287,8 +294,9 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         self.check_name(node, node.name)
         for keyword in node.keywords:
-            if keyword.arg is None or keyword.arg == "metaclass":
+            if keyword.arg is None or (keyword.arg == "metaclass" and not _is_abc_meta(keyword.value)):
                 self.refuse(node, "class", keyword.arg or "**", "metaclasses are not available")
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg != "metaclass"]
         self._classes.append(node.name)
         node = self._plain(node)
         self._classes.pop()

@@ -46,7 +46,7 @@ def warm_up() -> dict[str, Facade]:
     for name in sorted(_LAZY_MODULES):
         importlib.import_module(name)
     identity.number_tensors()
-    enum.EnumType.__call__ = classes.look_up_only  # type: ignore[method-assign, assignment]
+    enum.EnumType.__call__ = classes.call_enum  # type: ignore[method-assign, assignment]
     sys.modules["candidate"] = types.ModuleType("candidate")  # dataclasses look up the module of a class
     _exercise_torch()
     _exercise_numpy()

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sandbox import classes, identity
+from sandbox import classes, fresh, identity
 from sandbox.confinement import seccomp
 from sandbox.confinement.linux import MACHINE
 from sandbox.confinement.syscall_numbers import ARCHITECTURES
@@ -55,6 +55,7 @@ def warm_up() -> dict[str, Facade]:
     if MACHINE in ARCHITECTURES:
         seccomp.program(1, ARCHITECTURES[MACHINE])  # remembers all but the one rule that differs
     random.seed(0)
+    fresh.clear_caches()
     gc.collect()
     collapse_heap()
     gc.freeze()  # the collector then leaves the shared pages alone in every child

@@ -1,37 +1,26 @@
-"""Three sandboxes: the real one, one without the language gate, and one without anything but a process of its own."""
+"""The real sandbox, broken ones on demand, and the world outside that attacks aim at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import select
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 
-from sandbox import Limits, Sandbox, TensorJob, Verdict, host
-from sandbox.confinement.layers import LAYERS
+from sandbox import ExecutionResult, Sandbox, TensorJob
+from tests.attacks.attack import Attack
+from tests.attacks.switches import IN_ZYGOTE, LIMITS, zygote_without
 
-LIMITS = Limits(wall_seconds=4.0, cpu_seconds=4.0, memory_bytes=512 << 20)
-ALL_BUT_SESSION = " ".join(layer.name for layer in LAYERS if layer.name != "session")
+Breaker = Callable[[frozenset[str]], Sandbox]
 
-
-@contextmanager
-def broken(layers_off: str) -> Iterator[Sandbox]:
-    """A sandbox whose gate accepts everything and which lacks the named layers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, "ZYGOTE_FILE", Path(__file__).with_name("broken_zygote.py"))
-        patch.setattr(host, "_ENVIRONMENT", {**host._ENVIRONMENT, "GATE": "off", "LAYERS_OFF": layers_off})
-        sandbox = Sandbox(LIMITS, allow_none=True)
-        assert sandbox.isolation.missing == tuple(sorted(layers_off.split()))
-    yield sandbox
-    sandbox.close()
-
-
-@pytest.fixture
-def gate_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host's half of the gate, which stands before the zygote's, is off too."""
-    monkeypatch.setattr(host, "check", lambda source, limits: Verdict(True))
+KEPT_OPEN = 3
+"""Broken sandboxes alive at a time; each holds some 300 MB."""
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +30,22 @@ def real() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def without_gate() -> Iterator[Sandbox]:
-    with broken("") as sandbox:
-        yield sandbox
+def broken() -> Iterator[Breaker]:
+    """Gives a sandbox whose zygote lacks the named walls; the last few stay open."""
+    alive: dict[frozenset[str], tuple[Sandbox, ExitStack]] = {}
 
+    def get(off: frozenset[str]) -> Sandbox:
+        inside = off & IN_ZYGOTE
+        if inside not in alive:
+            while len(alive) >= KEPT_OPEN:
+                alive.pop(next(iter(alive)))[1].close()
+            stack = ExitStack()
+            alive[inside] = stack.enter_context(zygote_without(inside)), stack
+        return alive[inside][0]
 
-@pytest.fixture(scope="session")
-def without_anything() -> Iterator[Sandbox]:
-    with broken(ALL_BUT_SESSION) as sandbox:
-        yield sandbox
+    yield get
+    for _, stack in alive.values():
+        stack.close()
 
 
 @pytest.fixture
@@ -59,3 +55,58 @@ def jobs() -> list[TensorJob]:
         TensorJob(name, 0.5, {m: torch.randn(4, 4, generator=generator) for m in ("a", "b")}, None, seed)
         for seed, name in enumerate(("first", "second"))
     ]
+
+
+class World:
+    """What attacks aim at outside, and whether they hit it."""
+
+    def __init__(self, folder: Path, listener: socket.socket, victim: subprocess.Popen[bytes]) -> None:
+        self.canary, self.listener, self.victim = folder / "canary", listener, victim
+
+    def aim(self, source: str) -> str:
+        port = str(self.listener.getsockname()[1])
+        return source.replace("CANARY", str(self.canary)).replace("PORT", port).replace("VICTIM", str(self.victim.pid))
+
+    def hit(self, attack: Attack, result: ExecutionResult) -> bool:
+        """Whether the deed shows."""
+        outputs = list((result.outputs or {}).values())
+        match attack.proof:
+            case "canary":
+                return self.canary.exists() or self.canary.is_symlink()
+            case "heard":
+                return bool(select.select([self.listener], [], [], 0)[0])
+            case "victim":
+                return self.victim.poll() is not None
+            case "spoils":
+                return result.ok and bool((outputs[1] == 42).all())
+            case "returns":
+                return result.ok and all(bool((output == 42).all()) for output in outputs)
+            case "accepted":
+                return result.ok
+            case "runs_on":
+                return result.seconds > LIMITS.wall_seconds + 0.2
+            case "dies":
+                return str(result.reason) in ("crash", "syscall")
+            case "lies":
+                return result.reason is attack.claims
+            case "raw":
+                detail = result.detail or ""
+                return (
+                    not detail.isprintable()
+                    or len(detail.encode("utf-8", "replace")) > LIMITS.detail_bytes
+                    or "0x7" in detail
+                )
+        raise AssertionError(attack.proof)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A folder that any user may write (so that it is not file modes that stop a program), a listener, and a bystander."""
+    with (
+        tempfile.TemporaryDirectory(prefix="attack-") as folder,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        subprocess.Popen(["/bin/sh", "-c", "read x"], stdin=subprocess.PIPE, start_new_session=True) as victim,
+    ):
+        Path(folder).chmod(0o777)
+        yield World(Path(folder), listener, victim)
+        victim.kill()

@@ -1,30 +1,29 @@
-"""The table of attacks in README.md, made from `programs.py`: `python -m tests.attacks.table` writes it; a test compares."""
+"""The table of attacks in README.md, made from `programs/`: `python -m tests.attacks.table` writes it; a test compares."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from tests.attacks.attack import PROOFS, Attack
 from tests.attacks.programs import ATTACKS
+from tests.attacks.switches import ALL
 
 README = Path(__file__).with_name("README.md")
 MARK = "<!-- the table below is written by `python -m tests.attacks.table` -->\n"
 
-PROOFS = {
-    None: "verdict only",
-    "returns": "comes back with the answer",
-    "canary": "makes a file outside",
-    "heard": "is heard on a port",
-    "victim": "kills a bystander",
-    "spoils": "spoils the next tensor",
-}
+
+def _without(attack: Attack) -> str:
+    if attack.without == ALL:
+        return "gate and layers"
+    return ", ".join(sorted(attack.without)) or "(a bare parser)"
 
 
 def table() -> str:
-    """Markdown: class, attack, verdict in the real sandbox, what it does in the broken one."""
-    rows = ["| class | attack | verdict | in a broken sandbox it |", "|---|---|---|---|"]
+    """Markdown: class, attack, verdict in the real sandbox, which walls are off where it is seen to succeed, and what it then does."""
+    rows = ["| class | attack | verdict | without | it |", "|---|---|---|---|---|"]
     for name, attack in ATTACKS.items():
-        verdict = " or ".join(reason.value for reason in attack.verdict)
-        rows.append(f"| {attack.kind} | {name} | {verdict} | {PROOFS[attack.proof]} |")
+        verdict = " or ".join("ok, no effect" if reason is None else reason.value for reason in attack.verdict)
+        rows.append(f"| {attack.kind} | {name} | {verdict} | {_without(attack)} | {PROOFS[attack.proof]} |")
     return "\n".join(rows) + "\n"
 
 

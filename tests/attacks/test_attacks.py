@@ -1,87 +1,75 @@
-"""Every attack gets its verdict in the real sandbox and has no effect; and it is first seen to succeed in a broken one."""
+"""Every attack is first seen to succeed where walls are missing, and then gets its verdict, without effect, in the real sandbox."""
 
 from __future__ import annotations
 
-import select
-import socket
+import resource
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+import sys
 
 import pytest
 import torch
 
-from sandbox import ExecutionResult, Sandbox, TensorJob, check
-from tests.attacks.programs import ATTACKS, Attack
+from sandbox import Sandbox, TensorJob
+from tests.attacks.attack import Attack
+from tests.attacks.conftest import Breaker, World
+from tests.attacks.programs import ATTACKS
+from tests.attacks.switches import ALL, IN_ZYGOTE, host_without
 from tests.attacks.table import MARK, README, table
 
-PROVEN = [name for name, attack in ATTACKS.items() if attack.proof]
+BY_WALLS = sorted(ATTACKS, key=lambda name: sorted(ATTACKS[name].without & IN_ZYGOTE))
+"""Those that need the same broken sandbox stand together: each takes seconds to start."""
+
+OUTSIDE = [name for name in BY_WALLS if ATTACKS[name].proof in ("canary", "heard", "victim")]
 
 
-class World:
-    """What attacks aim at outside, and whether they hit it."""
-
-    def __init__(self, folder: Path, listener: socket.socket, victim: subprocess.Popen[bytes]) -> None:
-        self.canary, self.listener, self.victim = folder / "canary", listener, victim
-
-    def aim(self, attack: Attack) -> str:
-        port = str(self.listener.getsockname()[1])
-        return (
-            attack.source.replace("CANARY", str(self.canary))
-            .replace("PORT", port)
-            .replace("VICTIM", str(self.victim.pid))
-        )
-
-    def hit(self, attack: Attack, result: ExecutionResult) -> bool:
-        """Whether the deed shows."""
-        if attack.proof == "canary":
-            return self.canary.exists()
-        if attack.proof == "heard":
-            return bool(select.select([self.listener], [], [], 0)[0])
-        if attack.proof == "victim":
-            return self.victim.poll() is not None
-        if attack.proof == "spoils":
-            return not result.ok and "got str" in (result.detail or "")
-        return result.ok and all(bool((t == 42).all()) for t in (result.outputs or {}).values())
+def test_there_are_enough_of_them() -> None:
+    assert len(ATTACKS) >= 150
+    assert len({attack.source for attack in ATTACKS.values()}) == len(ATTACKS)
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    """A folder that any user may write (so that it is not file modes that stop a program), a listener, and a bystander."""
-    with (
-        tempfile.TemporaryDirectory(prefix="attack-") as folder,
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        subprocess.Popen(["/bin/sh", "-c", "read x"], stdin=subprocess.PIPE) as victim,
-    ):
-        Path(folder).chmod(0o777)
-        yield World(Path(folder), listener, victim)
-        victim.kill()
-
-
-def test_at_least_a_third_are_proven() -> None:
-    assert len(PROVEN) * 3 >= len(ATTACKS)
-
-
-@pytest.mark.parametrize("name", PROVEN)
-@pytest.mark.usefixtures("gate_off")
-def test_attack_succeeds_in_a_broken_sandbox(
-    name: str, without_anything: Sandbox, jobs: list[TensorJob], world: World
+@pytest.mark.parametrize("name", [name for name in BY_WALLS if ATTACKS[name].proof not in ("parser", "raises")])
+def test_attack_succeeds_where_walls_are_missing(
+    name: str, broken: Breaker, jobs: list[TensorJob], world: World
 ) -> None:
     attack = ATTACKS[name]
-    result = without_anything.execute(world.aim(attack), jobs)
+    sandbox = broken(attack.without)
+    with host_without(attack.without, sandbox):
+        result = sandbox.execute(world.aim(attack.source), jobs)
     if attack.proof == "victim":
         world.victim.wait(5)
-    assert world.hit(attack, result), (result.reason, result.detail)
+    assert world.hit(attack, result), (result.reason, result.detail, result.seconds)
 
 
-@pytest.mark.parametrize("name", [name for name in PROVEN if ATTACKS[name].proof in ("canary", "heard", "victim")])
-@pytest.mark.usefixtures("gate_off")
+@pytest.mark.parametrize("name", [name for name in BY_WALLS if ATTACKS[name].proof == "raises"])
+def test_attack_makes_a_trusting_host_raise(name: str, broken: Breaker, jobs: list[TensorJob]) -> None:
+    attack = ATTACKS[name]
+    sandbox = broken(attack.without)
+    with host_without(attack.without, sandbox), pytest.raises((AssertionError, TypeError, ValueError)):
+        sandbox.execute(attack.source, jobs)
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].proof == "parser"])
+def test_attack_costs_a_bare_parser(name: str) -> None:
+    """Python's own parser and compiler, 512 MiB, one second: a crash, no memory, no time, or an error that is not of the text."""
+    code = "import sys\ntext = sys.stdin.buffer.read().decode('utf-8', 'surrogatepass')\ntry:\n    compile(text, 'a', 'exec')\nexcept SyntaxError:\n    pass"
+
+    def tight() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (512 << 20, 512 << 20))
+        resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+
+    text = ATTACKS[name].source.encode("utf-8", "surrogatepass")
+    done = subprocess.run([sys.executable, "-c", code], input=text, capture_output=True, preexec_fn=tight, check=False)
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_the_kernel_alone_stops_what_reaches_outside(
-    name: str, without_gate: Sandbox, jobs: list[TensorJob], world: World
+    name: str, broken: Breaker, jobs: list[TensorJob], world: World
 ) -> None:
     attack = ATTACKS[name]
-    result = without_gate.execute(world.aim(attack), jobs)
+    sandbox = broken(frozenset({"gate"}))
+    with host_without(frozenset({"gate"}), sandbox):
+        result = sandbox.execute(world.aim(attack.source), jobs)
     assert not world.hit(attack, result)
 
 
@@ -90,12 +78,14 @@ def test_attack_gets_its_verdict_and_has_no_effect(
     name: str, real: Sandbox, jobs: list[TensorJob], world: World
 ) -> None:
     attack = ATTACKS[name]
-    result = real.execute(world.aim(attack), jobs)
-    assert not result.ok
-    assert result.reason in attack.verdict, (result.reason, result.detail)
-    assert result.detail is not None
-    assert len(result.detail.encode()) <= real.limits.detail_bytes
-    assert result.detail.isprintable()
+    result = real.execute(world.aim(attack.source), jobs)
+    assert (None if result.ok else result.reason) in attack.verdict, (result.reason, result.detail)
+    if attack.proof not in ("parser", "raises"):
+        assert not world.hit(attack, result)
+    if not result.ok:
+        assert result.detail is not None
+        assert len(result.detail.encode()) <= real.limits.detail_bytes
+        assert result.detail.isprintable()
     assert not world.canary.exists()
     assert world.victim.poll() is None
     assert result.seconds <= real.limits.wall_seconds + 1
@@ -103,24 +93,47 @@ def test_attack_gets_its_verdict_and_has_no_effect(
 
 @pytest.mark.parametrize("deed", ["os.kill(os.getpid(), 9)", "signal.raise_signal(9)", "signal.raise_signal(15)"])
 def test_a_program_cannot_kill_itself_and_have_the_host_blamed(
-    without_gate: Sandbox, jobs: list[TensorJob], gate_off: None, deed: str
+    broken: Breaker, jobs: list[TensorJob], deed: str
 ) -> None:
     source = f"def merge_models(m, d):\n    import os, signal\n    {deed}\n    return m['a']\n"
-    assert check(source).ok is False
-    assert str(without_gate.execute(source, jobs).reason) == "syscall"
+    sandbox = broken(frozenset({"gate"}))
+    with host_without(frozenset({"gate"}), sandbox):
+        assert str(sandbox.execute(source, jobs).reason) == "syscall"
 
 
-def test_where_it_can_kill_itself_that_is_its_own_fault(
-    without_anything: Sandbox, jobs: list[TensorJob], gate_off: None
-) -> None:
+def test_where_it_can_kill_itself_that_is_its_own_fault(broken: Breaker, jobs: list[TensorJob]) -> None:
     source = "def merge_models(m, d):\n    import os\n    os.kill(os.getpid(), 9)\n"
-    assert str(without_anything.execute(source, jobs).reason) == "crash"
+    sandbox = broken(ALL)
+    with host_without(ALL, sandbox):
+        assert str(sandbox.execute(source, jobs).reason) == "crash"
 
 
-def test_a_forged_report_is_a_crash_not_a_result(without_gate: Sandbox, jobs: list[TensorJob], gate_off: None) -> None:
-    assert check(ATTACKS["forge_the_report"].source).ok is False
-    result = without_gate.execute(ATTACKS["forge_the_report"].source, jobs)
-    assert (result.ok, str(result.reason)) == (False, "crash")
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name.startswith("report_") or name == "write_the_report"])
+def test_a_forged_report_is_never_more_than_what_a_program_may_say(
+    name: str, broken: Breaker, jobs: list[TensorJob]
+) -> None:
+    """With the gate gone a program may write its own report; a well-formed one is believed as a program's own word, any other is a crash."""
+    attack: Attack = ATTACKS[name]
+    sandbox = broken(frozenset({"gate"}))
+    with host_without(frozenset({"gate"}), sandbox):
+        result = sandbox.execute(attack.source, jobs)
+    assert result.ok if name == "write_the_report" else str(result.reason) == "crash"
+
+
+CONTAINED = {
+    "nested_iterators": "    f = [1]\n    for i in range(200000):\n        f = map(abs, f)\n    return next(f)\n",
+    "objects_that_vanish": "    class K:\n        def __gt__(self, o):\n            a.fill(0)\n            return True\n"
+    "    import numpy as np\n    a = np.array([K() for i in range(300)])\n    a.argmax()\n    return m['a']\n",
+}
+
+
+@pytest.mark.parametrize("name", CONTAINED)
+def test_what_the_gate_lets_crash_takes_only_itself_down(name: str, real: Sandbox, jobs: list[TensorJob]) -> None:
+    """Bugs of Python and numpy that plain names reach. The process is what holds them."""
+    result = real.execute("def merge_models(m, d):\n" + CONTAINED[name], jobs)
+    assert not result.ok
+    assert str(result.reason) in ("crash", "syscall", "exception", "memory")
+    assert real.execute("def merge_models(m, d):\n    return m['a']\n", jobs).ok
 
 
 def test_the_sandbox_still_works_after_all_this(real: Sandbox, jobs: list[TensorJob]) -> None:

@@ -1,0 +1,119 @@
+"""No layer is there for show: for each, an attack that succeeds when it alone is off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandbox import Sandbox, SandboxError, TensorJob
+from sandbox.confinement.layers import LAYERS
+from tests.attacks.conftest import Breaker, World
+from tests.attacks.switches import LIMITS, host_without
+from tests.attacks.walls import WALLS, Wall
+
+GATE = frozenset({"gate"})
+
+
+def test_every_layer_has_one() -> None:
+    assert list(WALLS) == [layer.name for layer in LAYERS]
+
+
+@pytest.fixture(params=WALLS)
+def wall(request: pytest.FixtureRequest, real: Sandbox) -> tuple[str, Wall]:
+    name: str = request.param
+    if name not in real.isolation.layers:
+        pytest.skip(f"this machine does not give {name}")
+    if WALLS[name].as_root and os.geteuid() != 0:
+        pytest.skip("an ordinary user has nothing to lose here")
+    return name, WALLS[name]
+
+
+def test_it_succeeds_when_the_layer_alone_is_off(
+    wall: tuple[str, Wall], broken: Breaker, jobs: list[TensorJob], world: World
+) -> None:
+    name, attack = wall
+    assert succeeds(attack, broken(GATE | attack.also_off | {name}), jobs, world)
+
+
+def test_it_fails_when_the_layer_alone_is_on(
+    wall: tuple[str, Wall], broken: Breaker, jobs: list[TensorJob], world: World
+) -> None:
+    _, attack = wall
+    assert not succeeds(attack, broken(GATE | attack.also_off), jobs, world)
+
+
+def succeeds(attack: Wall, sandbox: Sandbox, jobs: list[TensorJob], world: World) -> bool:
+    """Whether the deed shows."""
+    if attack.proof == "outlives":
+        return outlives(attack, sandbox, jobs)
+    source, secret = with_helper(attack.source, world)
+    with host_without(GATE, sandbox), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "limits", replace(LIMITS, wall_seconds=4.0, cpu_seconds=4.0))
+        results = [sandbox.execute(world.aim(source), jobs[:1]) for _ in range(2 if attack.proof == "mailbox" else 1)]
+    last = results[-1]
+    if attack.proof == "forges":
+        sandbox.close()  # it has heard an answer that nobody gave
+        return last.seconds < 1.0
+    if attack.proof == "secret":
+        return secret.exists()
+    if attack.proof == "canary":
+        return world.canary.exists()
+    return last.ok and all(bool((output == 42).all()) for output in (last.outputs or {}).values())
+
+
+def with_helper(source: str, world: World) -> tuple[str, Path]:
+    """A set-uid copy of `touch`, and a path that only root may make."""
+    folder = world.canary.parent
+    helper, closed = folder / "touch", folder / "closed"
+    closed.mkdir(mode=0o700)
+    if "SETUID" in source:
+        shutil.copyfile("/usr/bin/touch", helper)
+        helper.chmod(0o4755)
+    return source.replace("SETUID", str(helper)).replace("SECRET", str(closed / "made")), closed / "made"
+
+
+def outlives(attack: Wall, sandbox: Sandbox, jobs: list[TensorJob]) -> bool:
+    """Kill the zygote while its child runs, and look whether the child is still there."""
+    assert sandbox.isolation
+    assert sandbox._zygote is not None
+    zygote = sandbox._zygote._process.pid
+
+    def run() -> None:
+        with host_without(GATE, sandbox):
+            try:
+                sandbox.execute(attack.source, jobs)
+            except SandboxError:
+                pass
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    children: list[str] = []
+    while not children:
+        children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+    child = Path(f"/proc/{children[0]}")
+    while (child / "stat").read_text().split()[13] == "0":  # no processor time yet: it is still being confined
+        time.sleep(0.01)
+    os.kill(zygote, signal.SIGKILL)
+    deadline = time.monotonic() + 0.5
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    lived = alive(child)
+    if lived:
+        os.kill(int(child.name), signal.SIGKILL)
+    thread.join()
+    sandbox.close()
+    return lived
+
+
+def alive(process: Path) -> bool:
+    try:
+        return (process / "stat").read_text().split()[2] not in "ZX"
+    except OSError:
+        return False

@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,11 +87,8 @@ def outlives(attack: Wall, sandbox: Sandbox, jobs: list[TensorJob]) -> bool:
     zygote = sandbox._zygote._process.pid
 
     def run() -> None:
-        with host_without(GATE, sandbox):
-            try:
-                sandbox.execute(attack.source, jobs)
-            except SandboxError:
-                pass
+        with host_without(GATE, sandbox), suppress(SandboxError):
+            sandbox.execute(attack.source, jobs)
 
     thread = threading.Thread(target=run)
     thread.start()

@@ -7,11 +7,11 @@ shown to chat models only; the pocket generator's corpus knows nothing of scores
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Sequence
 
 from merges.contract import CONTRACT, EXAMPLE
+from sandbox import parse
 
 BEGIN = "<|begin|>"
 END = "<|end|>"
@@ -153,7 +153,7 @@ def _without_talk(text: str) -> str:
 
 def _parses(text: str) -> bool:
     try:
-        ast.parse(text)
+        parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True

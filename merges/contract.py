@@ -8,13 +8,12 @@ weighted sum. `program_id` names a program by what it computes on paper: its syn
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Iterator
 
 from blake3 import blake3
 
 from merges.errors import ProgramError
-from sandbox import Signature, signature_of
+from sandbox import Signature, parse, signature_of
 
 __all__ = ["CONTRACT", "EXAMPLE", "Signature", "canonical", "program_id", "signature_of"]
 
@@ -102,9 +101,7 @@ def canonical(source: str) -> str:
 def _stripped_tree(source: str) -> ast.Module:
     if len(source) > MAX_PARSED_BYTES:
         raise ValueError(f"longer than {MAX_PARSED_BYTES} characters")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a candidate's invalid escape is not our warning to print
-        tree = ast.parse(source)
+    tree = parse(source)  # the sandbox's: some texts cost Python's own parser minutes or gigabytes
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             _drop_docstring(node)

@@ -15,7 +15,7 @@ from sandbox.errors import (
     SandboxUserError,
     ZygoteError,
 )
-from sandbox.gate import check, signature_of
+from sandbox.gate import check, parse, signature_of
 from sandbox.reasons import Reason
 from sandbox.records import ExecutionResult, Isolation, Limits, Signature, TensorJob, Verdict
 from sandbox.rules import RULES
@@ -44,6 +44,7 @@ __all__ = [
     "Verdict",
     "ZygoteError",
     "check",
+    "parse",
     "signature_of",
 ]
 

@@ -80,7 +80,7 @@ def _check_shape(tree: ast.AST) -> None:
 
 
 def parse(source: str | bytes) -> ast.Module:
-    """The syntax tree of a text, within the depth and size limits.
+    """The syntax tree of a text nobody trusts, within the depth and size limits. For every place that reads programs.
 
     Raises:
         SyntaxError, ValueError, MemoryError, RecursionError, OverflowError: from Python's parser.

@@ -11,11 +11,13 @@ dtypes.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import math
 import mmap
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -248,11 +250,28 @@ class Mailbox:
     def read_outputs(self, packed: PackedJobs) -> dict[str, torch.Tensor]:
         """Job name -> merged tensor, by the parent's own shapes. They lie where the child wrote them (nothing is copied): only
         call it when no process but this one has the memory file. A write to them stays in this process."""
-        memory = mmap.mmap(self.outputs, packed.output_bytes, mmap.MAP_PRIVATE) if packed.output_bytes else None
+        memory = _mapped(self.outputs, packed.output_bytes) if packed.output_bytes else None
         return {name: tensor_over(memory, packed.output_offsets[name], shape) for name, shape in packed.shapes.items()}
 
 
-def tensor_over(memory: mmap.mmap | None, offset: int, shape: Sequence[int]) -> torch.Tensor:
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def _mapped(fd: int, size: int) -> Any:
+    """A private mapping that ends with the last array over it. Python's own `mmap` keeps a descriptor open for as long: a host that keeps a
+    thousand results would run out of them."""
+    address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, 0)
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "the outputs cannot be mapped")
+    memory = (ctypes.c_char * size).from_address(address)
+    weakref.finalize(memory, _libc.munmap, address, size)
+    return memory
+
+
+def tensor_over(memory: Any, offset: int, shape: Sequence[int]) -> torch.Tensor:
     """A float32 tensor over mapped memory, which lives as long as the tensor; fresh memory where the shape has no elements.
 
     Each has a storage of its own: views of one big tensor would share a version counter, and autograd would take a write to one

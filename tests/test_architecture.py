@@ -68,6 +68,7 @@ EXIT_CODES = {
         "UnknownProgramError": 2,
     },
     "sandbox.errors": {
+        "DeviceError": 2,
         "IsolationError": 2,
         "JobError": 2,
         "KilledError": 1,
@@ -103,7 +104,7 @@ def test_exit_codes_are_those_of_the_design(module: str, name: str, code: int) -
     assert exit_code(kind.__new__(kind)) == code
 
 
-INNER = {"sandbox/confinement/plan.py", "sandbox/guards.py", "sandbox/rules.py", "sandbox/runner.py"}
+INNER = {"sandbox/confinement/plan.py", "sandbox/failures.py", "sandbox/guards.py", "sandbox/rules.py"}
 """Exceptions that live and die in the sandbox's child, where candidate code runs: no caller can ever see them."""
 
 

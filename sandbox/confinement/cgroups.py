@@ -47,10 +47,10 @@ class Group:
         bound = self.memory / ("memory.max" if self.version == 2 else "memory.limit_in_bytes")
         bound.write_text(str(now + extra + SLACK_BYTES))
 
-    def limit_processes(self) -> None:
-        """Let the group have one task more than now: the child."""
+    def limit_processes(self, children: int) -> None:
+        """Let the group have so many tasks more than now."""
         now = int((self.processes / "pids.current").read_text())
-        (self.processes / "pids.max").write_text(str(now + 1))
+        (self.processes / "pids.max").write_text(str(now + children))
 
     def out_of_memory(self) -> int:
         """How often the kernel has killed in this group for want of memory."""
@@ -148,7 +148,7 @@ def apply(plan: Plan) -> None:
 def prepare_probes() -> None:
     """Bounds for the probes, set by the zygote before the first of them."""
     if group is not None:
-        group.limit_processes()
+        group.limit_processes(1)
         group.limit_memory(_PROBE_LIMIT)
 
 

@@ -116,10 +116,27 @@ def level_of(held: Collection[str], missing: Collection[str]) -> Level:
     return "REDUCED" if missing else "FULL"
 
 
-def confine(plan: Plan, names: Collection[str]) -> None:
-    """Put the named layers on the calling process, in the table's order."""
+LATE = ("descriptors", "rlimits", "seccomp")
+"""Put on when the program is there: until then the child must be able to receive and map it."""
+
+
+def confine_early(plan: Plan, names: Collection[str]) -> None:
+    """Put those of the named layers on the calling process that leave it able to wait for its program."""
+    for layer in LAYERS:
+        if layer.name in names and layer.name not in LATE:
+            layer.apply(plan)
+
+
+def confine_late(plan: Plan, names: Collection[str]) -> None:
+    """The others. After this the process can do nothing but compute."""
     for layer in LAYERS:
         if layer.name == "seccomp" and "session" in names:
             session.arm(plan)  # again: the kernel forgot it with the uid, and the filter will not allow it later
-        if layer.name in names:
+        if layer.name in names and layer.name in LATE:
             layer.apply(plan)
+
+
+def confine(plan: Plan, names: Collection[str]) -> None:
+    """All of the named layers, in the table's order."""
+    confine_early(plan, names)
+    confine_late(plan, names)

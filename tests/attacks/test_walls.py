@@ -59,9 +59,8 @@ def succeeds(attack: Wall, sandbox: Sandbox, jobs: list[TensorJob], world: World
         patch.setattr(sandbox, "limits", replace(LIMITS, wall_seconds=4.0, cpu_seconds=4.0))
         results = [sandbox.execute(world.aim(source), jobs[:1]) for _ in range(2 if attack.proof == "mailbox" else 1)]
     last = results[-1]
-    if attack.proof == "forges":
-        sandbox.close()  # it has heard an answer that nobody gave
-        return last.seconds < 1.0
+    if attack.proof == "accepted":
+        return last.ok
     if attack.proof == "secret":
         return secret.exists()
     if attack.proof == "canary":

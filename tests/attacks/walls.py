@@ -18,7 +18,7 @@ class Wall:
     """Attributes:
     source: the attack.
     proof: as in `attack.PROOFS`, or "outlives" (the child lives on after its zygote was killed), "mailbox" (a second program finds what
-        the first left), "forges" (the host gets an answer while the program still runs).
+        the first left), "secret" (a file appears where only root may make one).
     also_off: layers that stop the same.
     as_root: only root has something to lose here.
     """
@@ -54,14 +54,13 @@ assert at != ctypes.c_void_p(-1).value
 
 _FORGE = """
 import os
-answer = b'{"status": 0, "killed": false, "cpu_seconds": 0.1, "peak_bytes": 1000, "started": true, "starved": false}'
+report = b'{"reason": null, "detail": null, "line": null, "rule": null}'
 for fd in range(3, 64):
     try:
-        os.write(fd, answer)
+        os.write(fd, len(report).to_bytes(4, 'little') + report)
     except OSError:
         pass
-while True:
-    pass
+os._exit(0)
 """
 
 WALLS: dict[str, Wall] = {
@@ -76,7 +75,7 @@ WALLS: dict[str, Wall] = {
     ),
     "privileges": Wall(body(_PAGE_ZERO), "returns", as_root=True),
     "landlock": Wall(body("import os\nos.mkdir('CANARY')"), "canary", frozenset({"seccomp"})),
-    "descriptors": Wall(body(_FORGE), "forges"),
+    "descriptors": Wall(body(_FORGE), "accepted", frozenset({"rlimits"})),
     "rlimits": Wall(body("y = bytearray(b'1') * (700 << 20)"), "returns", frozenset({"cgroups"})),
     "seccomp": Wall(body(_MAILBOX), "mailbox"),
 }

@@ -42,7 +42,11 @@ def test_it_holds_no_descriptor_of_the_hosts(box: Sandbox) -> None:
         pytest.skip("another user namespace's descriptors cannot be read")
     targets = {int(fd.name): os.readlink(fd) for fd in (zygote(box) / "fd").iterdir()}
     assert {targets.pop(fd) for fd in (0, 1, 2)} == {"/dev/null"}
-    assert [target.split(":")[0] for target in targets.values()] == ["socket"]
+    assert {target.split(":")[0] for target in targets.values()} <= {
+        "socket",
+        "pipe",
+    }  # to the host, and to the child that waits
+    assert len(targets) <= 3
 
 
 def test_it_has_no_cuda_context(box: Sandbox) -> None:

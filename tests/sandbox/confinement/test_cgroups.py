@@ -40,7 +40,7 @@ def test_a_group_is_bounded_by_what_it_holds_now(imitation: tuple[int, Path]) ->
     folder = parent / f"{cgroups.PREFIX}{os.getpid()}"
     assert (folder / "cgroup.procs").read_text() == str(os.getpid())
     group.limit_memory(5 * MIB)
-    group.limit_processes()
+    group.limit_processes(1)
     bound = "memory.max" if version == 2 else "memory.limit_in_bytes"
     assert int((folder / bound).read_text()) == 1000 + 5 * MIB + cgroups.SLACK_BYTES
     assert (folder / "pids.max").read_text() == "3"

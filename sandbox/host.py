@@ -259,6 +259,7 @@ class _Zygote:
             grown_bytes=max(0, answer["peak_bytes"] - self._resident_bytes),
             filtered=self._filtered,
             started=answer["started"],
+            fault=answer["fault"],
             starved=answer["starved"],
             gpu_bytes=gpu_bytes,
         )

@@ -39,6 +39,7 @@ class Outcome:
         grown_bytes: of `peak_bytes`, what it had beyond the zygote's own pages.
         filtered: the system-call filter held.
         started: it was confined, and the program began.
+        fault: what kept it from that.
         starved: the kernel killed in the zygote's control group for want of memory.
         gpu_bytes: of the device's memory, what was in use beyond what was before; 0 without a GPU.
     """
@@ -51,6 +52,7 @@ class Outcome:
     grown_bytes: int
     filtered: bool
     started: bool = True
+    fault: str = ""
     starved: bool = False
     gpu_bytes: int = 0
 
@@ -73,8 +75,7 @@ def judge(outcome: Outcome, box: Mailbox, packed: PackedJobs, limits: Limits, is
     except ValueError as error:
         return failed(ended[0] if ended else Reason.CRASH, ended[1] if ended else str(error))
     if not outcome.started and not (outcome.timed_out or outcome.starved):
-        fault = report.get("fault") if isinstance(report, dict) else f"wait status {outcome.status}"
-        raise ZygoteError(f"a child could not be confined: {fault}")
+        raise ZygoteError(f"a child could not be confined: {outcome.fault or f'wait status {outcome.status}'}")
     if ended is not None:
         return failed(*ended)
     if report is None:

@@ -35,9 +35,11 @@ HOST_FAULT = 70
 
 _LAST_DESCRIPTOR = 1 << 20
 
-_STARTED = 2
-"""Descriptor on which a child says, once it is confined, that the candidate starts. It cannot be unsaid: from then on whatever happens
-is the candidate's doing, so none can pass for a fault of the host and stop a campaign."""
+_STARTED, _STARTS = 2, b"\0"
+"""Descriptor on which a child says, once it is confined, that the candidate starts, and how; or what kept it from it. It cannot be unsaid:
+from then on whatever happens is the candidate's doing, so none can pass for a fault of the host and stop a campaign."""
+
+_FAULT_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _child(order: int, service: Service) -> None:
     from sandbox.confinement import descriptors, layers
     from sandbox.confinement.plan import Plan
 
-    status, mapped = HOST_FAULT, None
+    status = HOST_FAULT
     try:
         kept: tuple[int, ...] = ()
         if service.gpu:
@@ -114,13 +116,13 @@ def _child(order: int, service: Service) -> None:
         space = pages * os.sysconf("SC_PAGE_SIZE") + sum(os.fstat(fd).st_size for fd in fds) + request["memory_bytes"]
         plan = Plan(service.parent, None if service.gpu else space, request["cpu_seconds"], service.gpu, kept)
         layers.confine_late(plan, service.layers)
-        os.write(_STARTED, b"s")
+        os.write(_STARTED, _STARTS)
         status = 1
         runner.run(program, mapped, service.facades)
         status = 0
     except BaseException as error:
-        if status == HOST_FAULT and mapped is not None:
-            runner.write_report(mapped.report, {"fault": f"{type(error).__name__}: {error}"[:500]})
+        if status == HOST_FAULT:
+            os.write(_STARTED, f"{type(error).__name__}: {error}"[:_FAULT_CHARACTERS].encode("utf-8", "replace"))
     finally:
         os._exit(status)
 
@@ -216,11 +218,14 @@ def _run(
     spare = _forked(service) if service.ahead else None
     report, alive = _watch(child, channel)
     spare = _sweep(spare)
+    said = b""
     with suppress(BlockingIOError):
-        report["started"] = bool(os.read(child.said, 1))
+        said = os.read(child.said, 4 * _FAULT_CHARACTERS)
+    report["started"] = said.startswith(_STARTS)
+    report["fault"] = "" if report["started"] else said.decode("utf-8", "replace")
     report["starved"] = group is not None and group.out_of_memory() > starved
     child.let_go()
-    return {"started": False, **report}, alive, spare
+    return report, alive, spare
 
 
 def _silence() -> None:

@@ -107,6 +107,8 @@ def _returns(wrap: str, reason: Reason, detail: str) -> Fault:
 
 
 def _foreign(source: str, rng: random.Random) -> tuple[str, str] | None:
+    """An import of what is not given. The gate lets it pass since it has come to forgive imports that nobody uses; the fault stays, with the
+    reason of then, because the shipped generator was trained on it."""
     module = rng.choice(("os", "sys", "scipy", "pickle", "time", "sklearn"))
     return source.replace(
         "import torch\n", f"import torch\nimport {module}\n", 1

@@ -58,7 +58,7 @@ def programs_folder(tmp_path: Path) -> Path:
     sources = {
         "0_sum": WEIGHTED_SUM,
         "1_same": "def merge_models(model_dict, device):\n    total = 0\n    for v in model_dict.values():\n        total = total + 0.3 * v\n    return total\n",
-        "2_import": "import os\n\ndef merge_models(model_dict, device):\n    return sum(model_dict.values())\n",
+        "2_import": "import os\nos.getcwd()\n\ndef merge_models(model_dict, device):\n    return sum(model_dict.values())\n",
         "3_raises": "def merge_models(model_dict, device):\n    raise ValueError('no')\n",
         "4_shape": "def merge_models(model_dict, device):\n    return sum(model_dict.values()).flatten()[:1]\n",
         "5_syntax": "def merge_models(model_dict, device)\n    return 0\n",

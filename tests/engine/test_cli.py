@@ -20,6 +20,7 @@ from engine.cli import app, main
 from engine.config import CampaignConfig, build_config
 from engine.progress import Progress
 from engine.summary import lineage
+from sandbox import Isolation, Sandbox, host
 from tests.engine import conftest
 from tests.engine.conftest import WEIGHTED_SUM
 
@@ -105,7 +106,7 @@ def test_try_prints_exactly_one_object_of_the_fixed_form(mergewright: Call, prog
 @pytest.mark.parametrize(
     ("source", "timeout", "verdict", "reason", "line"),
     [
-        ("import os\ndef merge_models(model_dict, device):\n    return 1\n", 20, "rejected", "policy", 1),
+        ("import os\nos.getcwd()\ndef merge_models(model_dict, device):\n    return 1\n", 20, "rejected", "policy", 1),
         ("def merge_models(model_dict, device):\n    return 1 +\n", 20, "rejected", "syntax", 2),
         ("def merge_models(model_dict, device):\n\n    raise ValueError('x')\n", 20, "failed", "exception", 3),
         ("def merge_models(model_dict, device):\n    while True:\n        pass\n", 0.5, "failed", "timeout", None),
@@ -351,6 +352,52 @@ def test_doctor_prints_isolation_and_versions(mergewright: Call) -> None:
     assert facts["isolation"] in ("FULL", "REDUCED", "NONE")
     assert facts["versions"]["torch"]
     assert "pocket" in facts
+
+
+def test_doctor_has_a_line_for_every_layer_and_what_to_do_for_a_missing_one(
+    mergewright: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sandbox.confinement.layers import FULL_LAYERS, LAYERS
+
+    fixes = {layer.name: layer.fix for layer in LAYERS}
+    held = tuple(FULL_LAYERS - {"landlock"})
+    isolation = Isolation(
+        "REDUCED", (f"landlock: none; {fixes['landlock']}",), held, (f"cgroups: none; {fixes['cgroups']}",)
+    )
+    monkeypatch.setattr(Sandbox, "isolation", property(lambda sandbox: isolation))
+    text = mergewright("doctor").out
+    for layer in LAYERS:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"  {layer.name}")]
+        assert ("MISSING: none; " + layer.fix in line) == (layer.name in ("landlock", "cgroups"))
+        assert ("holds; takes away " + layer.takes in line) == (layer.name in held)
+    assert "isolation    REDUCED" in text
+
+
+def test_no_isolation_is_refused_unless_it_is_accepted(
+    mergewright: Call, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "level_of", lambda held, missing: "NONE")
+    for line in (f"try {program}", "run --set campaign.iterations=1"):
+        result = mergewright(line)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert "expected at least REDUCED isolation, got NONE" in result.err
+        assert "--unsafe-no-isolation" in result.err
+    accepted = json.loads(mergewright(f"try {program} --unsafe-no-isolation --json").out)
+    assert (accepted["verdict"], accepted["isolation"]["level"]) == ("ok", "NONE")
+
+
+def test_a_campaign_may_ask_for_full_isolation(mergewright: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "level_of", lambda held, missing: "REDUCED")
+    result = mergewright("run --set sandbox.floor=FULL")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "sandbox.floor: expected isolation of at least FULL, got REDUCED" in result.err
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
+def test_a_gpu_that_is_not_there_is_one_line(mergewright: Call, program: Path) -> None:
+    result = mergewright(f"try {program} --device cuda")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "device 'cuda': expected a torch built for CUDA" in result.err
 
 
 def test_score_of_fresh_problems_is_repeatable(mergewright: Call) -> None:

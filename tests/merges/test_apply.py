@@ -296,7 +296,7 @@ def test_ctrl_c_leaves_nothing(merge, tmp_path):
     ("source", "reason", "match"),
     [
         ("def merge_models(:", "syntax", "got syntax in line 1"),
-        ("import os\n" + EXAMPLE, "policy", "got policy in line 1"),
+        ("import os\nos.getcwd()\n" + EXAMPLE, "policy", "got policy in line 1"),
         (program("return 1 / 0"), "exception", "ZeroDivisionError"),
         (program("return list(model_dict.values())[0] * float('nan')"), "nonfinite", "got nonfinite"),
         (program("return list(model_dict.values())[0].sum()"), "wrong_shape", "got wrong_shape"),

@@ -202,7 +202,7 @@ def test_whatever_a_process_leaves_is_a_verdict_or_a_fault_of_the_host(
     filtered: bool,
     content: bytes,
 ) -> None:
-    outcome = Outcome(status, timed_out, 0.1, 0.1, 1 << 20, 1 << 10, filtered, started, starved)
+    outcome = Outcome(status, timed_out, 0.1, 0.1, 1 << 20, 1 << 10, filtered, started, starved=starved)
     with PackedJobs([JOB]) as packed, mailbox(packed) as box:
         told = (len(report) if length is None else length).to_bytes(4, "little")
         os.pwrite(box.report, (told + report)[:REPORT_BYTES], 0)

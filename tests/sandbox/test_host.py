@@ -220,7 +220,7 @@ def test_what_a_program_that_has_started_does_is_never_a_fault_of_the_host(
     tight: Sandbox, monkeypatch: pytest.MonkeyPatch, status: int, started: bool, starved: bool, reason: Reason
 ) -> None:
     assert tight.isolation
-    outcome = Outcome(status, False, 0.1, 0.1, 1 << 20, 1 << 20, True, started, starved)
+    outcome = Outcome(status, False, 0.1, 0.1, 1 << 20, 1 << 20, True, started, starved=starved)
     monkeypatch.setattr(host._Zygote, "run", lambda *_: outcome)
     assert tight.execute(SUM, [job()]).reason is reason
 

@@ -9,6 +9,7 @@ default, and keep it.
 from __future__ import annotations
 
 import ast
+import math
 
 from sandbox.records import Signature
 from sandbox.rules import Refusal
@@ -70,5 +71,13 @@ def _number(node: ast.expr | None) -> float | int | None:
         sign = -1 if isinstance(node.op, ast.USub) else 1
         node = node.operand
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        return sign * node.value
+        return sign * node.value if _is_finite(node.value) else None
     return None
+
+
+def _is_finite(value: float) -> bool:
+    """Whether it is a number that can be tuned: neither infinite (`1e999`) nor an integer beyond all floats."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -18,8 +18,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -77,27 +79,31 @@ def cold_import(repeats: int) -> float:
 
 
 def overhead(limits: Limits, repeats: int) -> tuple[float, float]:
-    """Median seconds of the same arithmetic here and in the sandbox, beyond what a program without arithmetic costs there."""
+    """Median seconds of the same arithmetic here and in the sandbox: the difference of a long and a short program, so that what a program
+    costs before its first operation (pages touched for the first time among it) is in neither."""
     generator = torch.Generator().manual_seed(0)
     job = TensorJob("w", 0.5, {m: torch.randn(1024, 1024, generator=generator) for m in "abc"}, None, 1)
-    rounds = 60
-    namespace: dict[str, object] = {}
-    exec(HEAVY.format(rounds=rounds), namespace)
-    merge = namespace["merge_models"]
-    assert callable(merge)
-    here, there = [], []
+    short, long = HEAVY.format(rounds=20), HEAVY.format(rounds=120)
+
+    def plain(source: str) -> None:
+        namespace: dict[str, Any] = {}
+        exec(source, namespace)
+        namespace["merge_models"](dict(job.vectors), torch.device("cpu"))
+
+    def seconds(work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
     with Sandbox(limits) as sandbox, sandbox.pack([job]) as packed:
-        for _ in range(repeats):
-            start = time.perf_counter()
-            merge(dict(job.vectors), torch.device("cpu"))
-            middle = time.perf_counter()
-            assert sandbox.execute(HEAVY.format(rounds=0), packed).ok
-            empty = time.perf_counter()
-            assert sandbox.execute(HEAVY.format(rounds=rounds), packed).ok
-            end = time.perf_counter()
-            here.append(middle - start)
-            there.append((end - empty) - (empty - middle))
-    return statistics.median(here), statistics.median(there)
+        runs: dict[str, list[float]] = {"here short": [], "here long": [], "there short": [], "there long": []}
+        for _ in range(repeats):  # in turns: the machine's speed drifts
+            runs["here short"].append(seconds(lambda: plain(short)))
+            runs["there short"].append(seconds(lambda: sandbox.execute(short, packed)))
+            runs["here long"].append(seconds(lambda: plain(long)))
+            runs["there long"].append(seconds(lambda: sandbox.execute(long, packed)))
+    median = {name: statistics.median(values) for name, values in runs.items()}
+    return median["here long"] - median["here short"], median["there long"] - median["there short"]
 
 
 def throughput(jobs: list[TensorJob], workers: int, count: int) -> float:

@@ -105,6 +105,7 @@ def test_the_entry_has_to_fit_the_contract(source: str, name: str) -> None:
         ("m, d, rng, depth", Signature(frozenset({"rng", "depth"}), {})),
         ("m, d, *, base, a=1, b=-0.5, c='x', e=True, f=None", Signature(frozenset({"base"}), {"a": 1, "b": -0.5})),
         ("m, d, k=3", Signature(frozenset(), {})),
+        ("m, d, *, a=" + "9" * 400 + ", b=1e999, c=-1e999, e=2", Signature(frozenset(), {"e": 2})),
         ("m, d, *args, depth=0.5, **kwargs", Signature(frozenset({"depth"}), {})),
     ],
 )

@@ -38,18 +38,8 @@ _ITEM_TYPES = (
     list, dict, bytearray, collections.deque, collections.ChainMap, collections.UserDict, collections.UserList,
     torch.Tensor, np.ndarray, np.flatiter, torch.nn.ModuleList, torch.nn.ParameterList, torch.nn.Sequential,
 )  # fmt: skip
-_IMMUTABLE = (
-    str,
-    bytes,
-    tuple,
-    int,
-    float,
-    complex,
-    frozenset,
-    set,
-    range,
-    type(None),
-)  # Python itself raises TypeError
+_IMMUTABLE = (str, bytes, tuple, int, float, complex, frozenset, set, range, type(None))
+"""Python itself raises TypeError."""
 _OF_EVERY_CLASS = frozenset({"__name__", "__qualname__", "__doc__", "__module__", "__class__"})
 _CLASS_KEYWORDS = frozenset({"total"})
 _this_class: Callable[[super], Any] = super.__dict__["__thisclass__"].__get__

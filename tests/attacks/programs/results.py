@@ -5,8 +5,6 @@ from __future__ import annotations
 from sandbox import Reason as R
 from tests.attacks.attack import Attack, body, claiming, lying
 
-_BOTH = frozenset({"deliver"})
-
 RESULTS = {
     "none": lying("result", "return None", R.NO_RESULT),
     "list": lying("result", "return x.tolist()", R.WRONG_TYPE),
@@ -27,7 +25,7 @@ RESULTS = {
     "complex": lying("result", "return x.to(torch.complex64)", R.WRONG_DTYPE),
     "fake_tensor_class": lying("result", "class T:\n    shape = x.shape\n    dtype = x.dtype\nreturn T()", R.WRONG_TYPE),
     "escaped_from_vmap": lying("result", "k = []\ndef f(t):\n    k.append(t)\n    return t\ntorch.vmap(f)(torch.ones(3, 4, 4))\nreturn k[0]", R.EXCEPTION),
-    "entry_replaced": Attack("result", "def merge_models(m, d):\n    return m\nclass merge_models:\n    def __init__(self, m, d):\n        pass\n", (R.WRONG_TYPE,), "accepted", _BOTH),
+    "entry_replaced": Attack("result", "def merge_models(m, d):\n    return m\nclass merge_models:\n    def __init__(self, m, d):\n        pass\n", (R.WRONG_TYPE,), "accepted", frozenset({"deliver"})),
     "nan": lying("result", "return x * float('nan')", R.NONFINITE, off="finite"),
     "infinity": lying("result", "return x / 0", R.NONFINITE, off="finite"),
     "one_nan_of_many": lying("result", "x[1, 2] = float('nan')\nreturn x", R.NONFINITE, off="finite"),

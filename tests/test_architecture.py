@@ -17,6 +17,8 @@ ALLOWED = {
     "engine": {"engine", "merges", "sandbox", "benchmarks"},
 }
 PACKAGES = tuple(ALLOWED)
+SPEED = {"benchmarks", "sandbox", "merges"}
+"""Scripts in benchmarks/speed are run, never imported: they may import what they measure."""
 
 
 def imported_packages(file: Path) -> set[str]:
@@ -32,7 +34,15 @@ def imported_packages(file: Path) -> set[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_go_one_way(package: str) -> None:
     for file in (ROOT / package).rglob("*.py"):
-        assert imported_packages(file) <= ALLOWED[package], file.relative_to(ROOT)
+        allowed = SPEED if file.is_relative_to(ROOT / "benchmarks" / "speed") else ALLOWED[package]
+        assert imported_packages(file) <= allowed, file.relative_to(ROOT)
+
+
+def test_nobody_imports_a_speed_script() -> None:
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            if not file.is_relative_to(ROOT / "benchmarks" / "speed"):
+                assert "benchmarks.speed" not in file.read_text(encoding="utf-8"), file
 
 
 EXIT_CODES = {

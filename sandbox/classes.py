@@ -146,11 +146,11 @@ BASES = frozenset(
 )
 """Library classes that a program may derive from, beside Python's own exceptions."""
 
-CLASS_SYNTAX: dict[Any, str] = {typing.NamedTuple: "NamedTuple", typing.TypedDict: "TypedDict"}
-"""Functions that stand as bases. Called, they would make classes from texts that nobody checked."""
+BASE_FUNCTIONS: dict[Any, str] = {typing.NamedTuple: "NamedTuple", typing.TypedDict: "TypedDict"}
+"""Functions that stand as bases. Called as they are, they make classes with fields of any text."""
 
 
-class ClassSyntaxOnly:
+class BaseFunction:
     """Stands for one of those: a base, or called with plain names."""
 
     def __init__(self, real: Any) -> None:
@@ -165,7 +165,7 @@ class ClassSyntaxOnly:
 
 def base_of(base: Any) -> Any | None:
     """What to derive from where a program writes `base`; None if it may not."""
-    if type(base) is ClassSyntaxOnly:
+    if type(base) is BaseFunction:
         return base.real
     plain = typing.get_origin(base) or base
     plain = real_of(plain)
@@ -177,14 +177,15 @@ def base_of(base: Any) -> Any | None:
     return base if plain is not real_of(base) else plain
 
 
-def plain_name(name: Any) -> str:
-    """`name`, if it could stand in a class's body as the name of a field.
+def plain_name(name: Any, *, private: bool = False) -> str:
+    """`name`, if it could stand in a class's body as the name of a field; `private`: also with one underscore in front.
 
     Raises:
         TypeError: it could not.
     """
-    if type(name) is not str or not name.isidentifier() or name.startswith("_") or name in INSPECT_ATTRIBUTES:
-        raise TypeError("expected a plain name, without an underscore in front")
+    hidden = "__" if private else "_"
+    if type(name) is not str or not name.isidentifier() or name.startswith(hidden) or name in INSPECT_ATTRIBUTES:
+        raise TypeError(f"expected a plain name for a field, without '{hidden}' in front")
     return name
 
 

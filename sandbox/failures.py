@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sandbox.gate import CANDIDATE_FILE
-from sandbox.guards import Guards, OutputLimit
+from sandbox.guards import Guards
 from sandbox.reasons import Reason
 from sandbox.rules import PolicyViolation
 
@@ -67,8 +67,6 @@ def _failure_of(error: BaseException) -> Failure:
         return Failure(Reason.SYNTAX, text, error.lineno)
     if _raised_by_the_program(error.__traceback__):  # it cannot choose its reason by raising MemoryError
         return Failure(Reason.EXCEPTION, text, line)
-    if isinstance(error, OutputLimit):
-        return Failure(Reason.OUTPUT, "printed more than the limit", line)
     if isinstance(error, torch.OutOfMemoryError):
         return Failure(Reason.GPU_MEMORY, text, line)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in _OUT_OF_MEMORY)):

@@ -158,7 +158,7 @@ class Guards:
         if name == "__class__":
             return class_of(obj)
         if name == "__setattr__":
-            return self._set_on_object if obj is object else functools.partial(self._set_on_object, _bound_object(obj))
+            return self._setter(obj)
         if name in FORMATTERS and _is_text(obj):
             return self._format_of(obj, name)
         if name in TENSOR_METHODS:
@@ -255,8 +255,16 @@ class Guards:
             return obj
         raise self.refuse("attribute-write", f"{_owner(obj)}.{name}")
 
-    def _set_on_object(self, obj: Any, name: str, value: Any) -> None:
-        object.__setattr__(self.write(obj, name), name, value)
+    def _setter(self, obj: Any) -> Callable[..., None]:
+        """`object.__setattr__`, or `super().__setattr__` of a class of the program's own, with the guard before it."""
+        if obj is object:
+            return lambda target, name, value: object.__setattr__(self.write(target, name), name, value)
+
+        def set_by_super(name: str, value: Any) -> None:
+            self.write(_bound_object(obj), name)
+            obj.__setattr__(name, value)
+
+        return set_by_super
 
     def setattr(self, obj: Any, name: str, value: Any) -> None:
         setattr(self.write(obj, name), name, value)

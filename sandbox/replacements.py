@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
-from sandbox.classes import CLASS_SYNTAX, ClassSyntaxOnly, adopt, is_own, plain_name, real_of, stand_in
+from sandbox.classes import BASE_FUNCTIONS, BaseFunction, adopt, is_own, plain_name, real_of, stand_in
 from sandbox.gate import CANDIDATE_FILE
 
 
@@ -62,13 +62,7 @@ def _dataclass(kind: type | None = None, /, **options: Any) -> Any:
     def checked(own: type) -> type:
         for base in own.__mro__:
             for name in inspect.get_annotations(base):
-                if (
-                    type(name) is not str
-                    or not name.isidentifier()
-                    or name.startswith("__")
-                    or name in INSPECT_ATTRIBUTES
-                ):
-                    raise TypeError(f"{name!r} cannot be the name of a field")
+                plain_name(name, private=True)
         return dataclasses.dataclass(own, **options)
 
     decorate = _own_class(checked)
@@ -235,7 +229,7 @@ def _nothing(*_: object, **__: object) -> None:
 
 
 class _Quiet:
-    """A context manager and a logger that do nothing."""
+    """A context manager that does nothing."""
 
     def __enter__(self) -> list[Any]:
         return []
@@ -315,7 +309,7 @@ def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
         **{f"torch.{name}": _nothing for name in ("set_printoptions", "set_float32_matmul_precision", "use_deterministic_algorithms")},
         **{f"numpy.{name}": _zeroed(getattr(np, name), _fill_array) for name in ("empty", "empty_like")},
         **{f"typing.{name}": _itself for name in ("final", "overload", "override")},
-        **{f"typing.{name}": ClassSyntaxOnly(real) for real, name in CLASS_SYNTAX.items()},
+        **{f"typing.{name}": BaseFunction(real) for real, name in BASE_FUNCTIONS.items()},
         **{f"gc.{name}": _zero for name in modules["gc"]},
         "numpy.ndarray": stand_in(np.ndarray),
         "numpy.errstate": _errstate,

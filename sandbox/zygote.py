@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 MESSAGE_BYTES = 8192
 DESCRIPTORS = 5
-HOST_FAULT = 70
-"""Exit status of a child that could not be confined: the candidate was not run. Believed only of one that had not started."""
-
 _LAST_DESCRIPTOR = 1 << 20
+
+_CHILDREN = Path("/proc/thread-self/children")
+"""Not in every kernel (CONFIG_PROC_CHILDREN); without it nobody could tell a waiting child from one that was left behind."""
 
 _STARTED, _STARTS = 2, b"\0"
 """Descriptor on which a child says, once it is confined, that the candidate starts, and how; or what kept it from it. It cannot be unsaid:
@@ -94,7 +94,7 @@ def _child(order: int, service: Service) -> None:
     from sandbox.confinement import descriptors, layers
     from sandbox.confinement.plan import Plan
 
-    status = HOST_FAULT
+    started, status = False, 1
     try:
         kept: tuple[int, ...] = ()
         if service.gpu:
@@ -117,11 +117,11 @@ def _child(order: int, service: Service) -> None:
         plan = Plan(service.parent, None if service.gpu else space, request["cpu_seconds"], service.gpu, kept)
         layers.confine_late(plan, service.layers)
         os.write(_STARTED, _STARTS)
-        status = 1
+        started = True
         runner.run(program, mapped, service.facades)
         status = 0
     except BaseException as error:
-        if status == HOST_FAULT:
+        if not started:
             os.write(_STARTED, f"{type(error).__name__}: {error}"[:_FAULT_CHARACTERS].encode("utf-8", "replace"))
     finally:
         os._exit(status)
@@ -139,13 +139,12 @@ def _sweep(spare: Child | None) -> Child | None:
             spare.let_go()
             spare = None
         if pid == 0:
-            others = _children()
-            if spare is not None and len(others) == 1:
+            if spare is not None and len(_children()) == 1:
                 return spare
             if os.getpid() == 1:
                 os.kill(-1, signal.SIGKILL)  # the numbers in /proc are those of another namespace
             else:
-                for child in others:
+                for child in _children():
                     os.kill(int(child), signal.SIGKILL)
             os.waitpid(-1, 0)
             if spare is not None:
@@ -155,7 +154,7 @@ def _sweep(spare: Child | None) -> Child | None:
 
 def _children() -> list[str]:
     """Children alive, by the numbers that /proc knows them by."""
-    return Path("/proc/thread-self/children").read_text().split()
+    return _CHILDREN.read_text().split()
 
 
 def _watch(child: Child, channel: socket.socket) -> tuple[dict[str, Any], bool]:
@@ -262,7 +261,7 @@ def main(descriptor: int, device: str) -> None:
     ready = {"ready": asdict(findings), "groups": folders, "resident_bytes": resident}
     channel.send(json.dumps(ready).encode("ascii"))
     group, gpu = cgroups.group if "cgroups" in findings.held else None, device == "cuda"
-    ahead = "seccomp" in findings.held and not gpu and len(os.sched_getaffinity(0)) > 1
+    ahead = "seccomp" in findings.held and not gpu and len(os.sched_getaffinity(0)) > 1 and _CHILDREN.exists()
     if group:
         group.limit_processes(2 if ahead else 1)
     _serve(channel, Service(facades, findings.held, group, gpu, os.getpid(), ahead))

@@ -152,18 +152,6 @@ def prepare_probes() -> None:
         group.limit_memory(_PROBE_LIMIT)
 
 
-def probe_processes(plan: Plan) -> None:
-    """Raises LayerAbsent if the child can have a child."""
-    try:
-        child = os.fork()
-    except OSError:
-        return
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    raise LayerAbsent("a process could be started")
-
-
 def probe_memory(plan: Plan) -> None:
     """Raises LayerAbsent if it lives to hold more than the group may; the kernel kills it."""
     held = b"\x01" * _PROBE_BYTES

@@ -22,6 +22,7 @@ from sandbox.confinement import (
     session,
 )
 from sandbox.confinement.plan import Plan
+from sandbox.confinement.probing import no_process
 from sandbox.records import Level
 
 Step = Callable[[Plan], None]
@@ -60,7 +61,7 @@ LAYERS: tuple[Layer, ...] = (
         "the caller's session and terminal; outliving the zygote; core dumps and ptrace by the same user",
     ),
     Layer(
-        "cgroups", cgroups.apply, (cgroups.probe_processes, cgroups.probe_memory),
+        "cgroups", cgroups.apply, (no_process, cgroups.probe_memory),
         "start it where control groups are delegated: systemd-run --user --scope -p Delegate=yes mergewright ...",
         "real memory and processes beyond a bound for all of them together", ("session",), extra=True, ended_by=cgroups.ENDED_BY,
     ),
@@ -85,7 +86,7 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "descriptors", descriptors.apply, (descriptors.probe,), "run on Linux",
-        "every descriptor but 0-2, which are /dev/null",
+        "every descriptor but 0-2: /dev/null, and a pipe into which nobody looks",
     ),
     Layer(
         "rlimits", rlimits.apply, (rlimits.probe,), "raise hard limits (ulimit -H -a) that lie below the sandbox's own",

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 
 from sandbox.confinement.linux import MACHINE, prctl, syscall
 from sandbox.confinement.plan import LayerAbsent, Plan
+from sandbox.confinement.probing import no_process
 from sandbox.confinement.syscall_numbers import ARCHITECTURES, Architecture
 from sandbox.words import words
 
@@ -131,18 +132,8 @@ def _deadly(deed: Callable[[], object], what: str) -> Callable[[Plan], None]:
     return probe
 
 
-def _no_process(plan: Plan) -> None:
-    try:
-        child = os.fork()
-    except OSError:
-        return
-    if child == 0:
-        os._exit(0)
-    raise LayerAbsent("a process could be started")
-
-
 PROBES = (
-    _no_process,
+    no_process,
     _deadly(lambda: os.open("/", os.O_RDONLY), "open"),
     _deadly(lambda: os.stat("/"), "stat"),
     _deadly(lambda: socket.socket(), "socket"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import shutil
 import signal
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -95,22 +96,18 @@ def outlives(attack: Wall, sandbox: Sandbox, jobs: list[TensorJob]) -> bool:
     while not children:
         children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
     child = Path(f"/proc/{children[0]}")
-    while (child / "stat").read_text().split()[13] == "0":  # no processor time yet: it is still being confined
-        time.sleep(0.01)
-    os.kill(zygote, signal.SIGKILL)
-    deadline = time.monotonic() + 0.5
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    lived = alive(child)
-    if lived:
-        os.kill(int(child.name), signal.SIGKILL)
+    while int((child / "stat").read_text().rpartition(")")[2].split()[11]) < 10:  # it is still getting ready
+        pass
+    with open_process(child) as process:
+        os.kill(zygote, signal.SIGKILL)
+        lived = not select.select([process], [], [], 0.5)[0]
+        if lived:
+            signal.pidfd_send_signal(process.fileno(), signal.SIGKILL)
     thread.join()
     sandbox.close()
     return lived
 
 
-def alive(process: Path) -> bool:
-    try:
-        return (process / "stat").read_text().split()[2] not in "ZX"
-    except OSError:
-        return False
+def open_process(child: Path) -> io.FileIO:
+    """Readable once the process has ended."""
+    return os.fdopen(os.pidfd_open(int(child.name)), "rb", buffering=0)

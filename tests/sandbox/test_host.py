@@ -211,7 +211,7 @@ def test_an_interrupted_wait_does_not_answer_the_next_program(box: Sandbox, monk
 @pytest.mark.parametrize(
     ("status", "started", "starved", "reason"),
     [
-        (70 << 8, True, False, Reason.CRASH),  # the status of a child that could not be confined, told by one that was
+        (70 << 8, True, False, Reason.CRASH),
         (signal.SIGKILL, True, True, Reason.MEMORY),
         (signal.SIGSYS, True, False, Reason.SYSCALL),
     ],

@@ -50,7 +50,7 @@ def test_a_group_is_bounded_by_what_it_holds_now(imitation: tuple[int, Path]) ->
 
 
 def test_a_folder_without_controllers_is_left_as_it_was(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"memory\.limit_in_bytes"):
         cgroups.make({"memory": tmp_path, "pids": tmp_path})
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_dir()] == []
 

@@ -104,7 +104,7 @@ class PackedJobs:
         except BaseException:
             os.close(self._jobs)
             raise
-        self._open = True
+        self._release = weakref.finalize(self, _close, self._jobs, self._inputs)
 
     def reseeded(self, seeds: Mapping[str, int]) -> PackedJobs:
         """The same tensors with other seeds, without copying them: a campaign lays its models out once for all programs.
@@ -121,22 +121,19 @@ class PackedJobs:
         _, inputs = self.descriptors
         other._jobs = sealed_bytes("jobs", json.dumps(other._layout).encode("ascii"))
         other._inputs = os.dup(inputs)
-        other._open = True
+        other._release = weakref.finalize(other, _close, other._jobs, other._inputs)
         return other
 
     @property
     def descriptors(self) -> tuple[int, int]:
         """The sealed `jobs` and `inputs` memory files."""
-        if not self._open:
+        if not self._release.alive:
             raise JobError("the packed jobs are closed; pack them again")
         return self._jobs, self._inputs
 
     def close(self) -> None:
         """Give the memory back. Calling it again does nothing."""
-        if self._open:
-            self._open = False
-            os.close(self._jobs)
-            os.close(self._inputs)
+        self._release()
 
     def __enter__(self) -> PackedJobs:
         return self
@@ -144,9 +141,10 @@ class PackedJobs:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_open", False):
-            self.close()
+
+def _close(*descriptors: int) -> None:
+    for fd in descriptors:
+        os.close(fd)
 
 
 def _sealed_tensors(jobs: Sequence[TensorJob], layout: Sequence[dict[str, Any]], size: int) -> int:

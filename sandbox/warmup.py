@@ -8,7 +8,6 @@ honest program.
 from __future__ import annotations
 
 import enum
-import gc
 import importlib
 import random
 import sys
@@ -19,12 +18,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sandbox import classes, fresh, identity
+from sandbox import classes, fresh, identity, symbols
 from sandbox.confinement import seccomp
 from sandbox.confinement.linux import MACHINE
 from sandbox.confinement.syscall_numbers import ARCHITECTURES
 from sandbox.facade import Facade, build_facades
-from sandbox.pages import collapse_heap
 from sandbox.words import words
 
 _LAZY_MODULES = words(
@@ -42,6 +40,7 @@ _LAZY_MODULES = words(
 def warm_up() -> dict[str, Facade]:
     """Import and exercise everything once, in this process; returns the module stand-ins for the children."""
     torch.set_num_threads(1)
+    symbols.stand_in()
     warnings.simplefilter("ignore")  # a warning would be formatted with its source line, which opens a file
     for name in sorted(_LAZY_MODULES):
         importlib.import_module(name)
@@ -56,9 +55,6 @@ def warm_up() -> dict[str, Facade]:
         seccomp.program(1, ARCHITECTURES[MACHINE])  # remembers all but the one rule that differs
     random.seed(0)
     fresh.clear_caches()
-    gc.collect()
-    collapse_heap()
-    gc.freeze()  # the collector then leaves the shared pages alone in every child
     return facades
 
 

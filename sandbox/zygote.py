@@ -249,13 +249,14 @@ def main(descriptor: int, device: str) -> None:
 
     cgroups.group = cgroups.enter()
     namespaces.enter(channel.close)  # before torch, so that the launcher that stays behind is small
-    from sandbox import selftest, warmup
+    from sandbox import pages, selftest, warmup
 
     facades = warmup.warm_up()
     sys.path.remove(package)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     findings = selftest.measure()
     _silence()
+    pages.settle()
     folders = [str(folder) for folder in cgroups.group.folders] if cgroups.group else []
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     ready = {"ready": asdict(findings), "groups": folders, "resident_bytes": resident}

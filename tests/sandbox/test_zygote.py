@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,12 @@ def test_it_holds_no_descriptor_of_the_hosts(box: Sandbox) -> None:
         "pipe",
     }  # to the host, and to the child that waits
     assert len(targets) <= 3
+
+
+def test_it_is_warm_without_what_only_symbols_need() -> None:
+    code = "import sys; from sandbox.warmup import warm_up; warm_up(); print('sympy' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_it_has_no_cuda_context(box: Sandbox) -> None:

@@ -165,6 +165,23 @@ def merge_models(model_dict, device):
     out = out * h.sum() * g.detach().sum()
     return out
 """,
+    "gradient_given_and_positions_of_the_largest": """
+def merge_models(model_dict, device):
+    x = torch.stack(list(model_dict.values()))
+    w = torch.ones_like(x, requires_grad=True)
+    y = (w * x).sum(0)
+    y.backward(torch.full_like(y, 0.5))
+    try:
+        y.backward(torch.ones(7, 7))
+    except RuntimeError as error:
+        out = w.grad.sum(0) * len(str(error))
+    where = torch.unravel_index(x.abs().argmax(), x.shape)
+    try:
+        torch.unravel_index(x, (2, 2))
+    except TypeError as error:
+        out = out + x[where] * len(str(error))
+    return out
+""",
     "softplus_gate_param_training": """
 def merge_models(model_dict, device):
     vs = list(model_dict.values())

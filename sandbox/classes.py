@@ -121,15 +121,22 @@ def give(real: type, given: Any) -> None:
     _given.setdefault(real, given)
 
 
-def class_of(value: Any) -> Any:
-    """`type(value)`, as a program may have it."""
-    kind = type(value)
-    if kind is StandInType or issubclass(kind, type):
-        return TYPE
+def given_class(kind: Any) -> Any:
+    """`kind`, if it is no class; otherwise the class as a program may have it."""
+    if not isinstance(kind, type):
+        return kind
+    if kind is type or type(kind) is StandInType:
+        return TYPE if kind is type else kind
     if kind in _CALLABLE or kind in _own or kind is type(None):
         return kind
     given: Any = kind
     return _given[kind] if kind in _given else stand_in(given)
+
+
+def class_of(value: Any) -> Any:
+    """`type(value)`, as a program may have it."""
+    kind = type(value)
+    return TYPE if kind is StandInType or issubclass(kind, type) else given_class(kind)
 
 
 # Bases.

@@ -4,6 +4,7 @@ the child ended in order, and the program's own `__str__` may be part of it."""
 from __future__ import annotations
 
 import dis
+import re
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 
 from sandbox.gate import CANDIDATE_FILE
-from sandbox.guards import Guards
+from sandbox.guards import Guards, throw
 from sandbox.reasons import Reason
 from sandbox.rules import PolicyViolation
 
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc", "bad allocation")
-_OUT_OF_THREADS = ("can't start new thread", "Resource temporarily unavailable")
+_OUT_OF_MEMORY = re.compile(r"\[enforce fail at \S*alloc_cpu\.cpp|std::bad_alloc|bad allocation")
+_OUT_OF_THREADS = re.compile(r"can't start new thread|Resource temporarily unavailable")
+"""How messages of the libraries begin; further on there may be words of the program's own."""
 
 _UNREADABLE = "(its message could not be read)"
 _class_name: Callable[[type], str] = type.__dict__["__name__"].__get__
@@ -52,6 +54,11 @@ def judged(guards: Guards, act: Callable[[], Any]) -> Any:
     return result
 
 
+def unreadable(error: SyntaxError) -> Failure:
+    """For a text that Python's compiler refuses where its parser did not."""
+    return Failure(Reason.SYNTAX, f"{type(error).__name__}: {error.msg}", error.lineno)
+
+
 def refused(violation: PolicyViolation) -> Failure:
     """For a text that the gate refuses in the child; the host asked the same gate before, so this does not happen."""
     refusal = violation.refusal
@@ -63,15 +70,14 @@ def _failure_of(error: BaseException) -> Failure:
         return error
     line = _candidate_line(error.__traceback__)
     text = _plain_text(error)
-    if isinstance(error, SyntaxError) and line is None:
-        return Failure(Reason.SYNTAX, text, error.lineno)
+    message = text.partition(": ")[2]
     if _raised_by_the_program(error.__traceback__):  # it cannot choose its reason by raising MemoryError
         return Failure(Reason.EXCEPTION, text, line)
     if isinstance(error, torch.OutOfMemoryError):
         return Failure(Reason.GPU_MEMORY, text, line)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in _OUT_OF_MEMORY)):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.match(message)):
         return Failure(Reason.MEMORY, text, line)
-    if isinstance(error, RuntimeError | OSError) and any(words in text for words in _OUT_OF_THREADS):
+    if isinstance(error, RuntimeError | OSError) and _OUT_OF_THREADS.match(message):
         return Failure(Reason.THREADS, text, line)
     return Failure(Reason.EXCEPTION, text, line)
 
@@ -98,6 +104,8 @@ def _raised_by_the_program(frames: TracebackType | None) -> bool:
     while frames.tb_next is not None:
         frames = frames.tb_next
     code = frames.tb_frame.f_code
+    if code is throw.__code__:
+        return True
     return code.co_filename == CANDIDATE_FILE and code.co_code[frames.tb_lasti] in _RAISING
 
 

@@ -1,7 +1,7 @@
 """Every tensor starts fresh: what a program can leave behind in the process is undone between two jobs.
 
 Beside the module namespace, which is new for each job, that is: random generators; numpy's error and print state and whatever else lies
-in context variables; torch's grad mode, inference mode and device contexts; caches of `re` and `typing` that compare keys by the
+in context variables; torch's grad mode, inference mode and device contexts; caches of `re`, `typing` and numpy that compare keys by the
 program's own methods; and objects whose end runs code. The collector is off while a program runs, so that such code runs at the job's
 end and not somewhere in the next one's.
 Not covered: text that a program leaves in memory that numpy hands out unfilled (`np.sqrt(x, where=mask)` without `out`).
@@ -21,8 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.utils._device as device_context
+from numpy._core import einsumfunc
 
 from sandbox import identity
+
+_EINSUM = [function for function in vars(einsumfunc).values() if hasattr(function, "cache_clear")]
 
 _outer: list[object] = []
 """Guards that leave an inference mode which a program entered and never left; kept, since they end with their object."""
@@ -63,8 +66,10 @@ def forgotten(*holders: dict[Any, Any]) -> Iterator[None]:
 
 
 def clear_caches() -> None:
-    """Empty the caches of `re` and `typing`. Also once in the zygote: a child that throws away what importing torch left there would
+    """Empty the caches of `re`, `typing` and `numpy.einsum`. Also once in the zygote: a child that throws away what importing torch left there would
     write to some 1,000 pages that it shares with the zygote, 4 ms a candidate."""
     re.purge()
+    for cached in _EINSUM:
+        cached.cache_clear()
     for clear in typing._cleanups:  # type: ignore[attr-defined]
         clear()

@@ -11,7 +11,6 @@ from a library has the library's table (`sandbox.readable`).
 from __future__ import annotations
 
 import builtins
-import collections
 import functools
 import string
 import sys
@@ -19,27 +18,21 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
-from sandbox.classes import CANDIDATE_MODULE, TYPE, StandInType, base_of, build, class_of, is_own
+from sandbox import copies
+from sandbox.classes import CANDIDATE_MODULE, TYPE, StandInType, base_of, build, class_of, is_own, real_of
 from sandbox.facade import Facade
 from sandbox.gate import CANDIDATE_FILE
 from sandbox.names_python import BUILTINS, READABLE_SPECIALS
 from sandbox.names_torch import TENSOR_WRITABLE
 from sandbox.readable import FORMATTERS, names_of
-from sandbox.replacements import QUIET_METHODS, TENSOR_METHODS, Logger, Switches, is_own_function
+from sandbox.replacements import QUIET_METHODS, TENSOR_METHODS, Logger, Switches, is_own_function, takes_items
 from sandbox.rules import PolicyViolation, Refusal
-from sandbox.transformer import CASES_GUARD, ITEM_GUARD, READ_GUARD, WRITE_GUARD
+from sandbox.transformer import CASES_GUARD, ITEM_GUARD, READ_GUARD, WRAPPERS, WRITE_GUARD
 
 _NAMED_TUPLE_METHODS = frozenset({"_replace", "_asdict", "_fields", "_make"})
-_ITEM_TYPES = (
-    list, dict, bytearray, collections.deque, collections.ChainMap, collections.UserDict, collections.UserList,
-    torch.Tensor, np.ndarray, np.flatiter, torch.nn.ModuleList, torch.nn.ParameterList, torch.nn.Sequential,
-)  # fmt: skip
-_IMMUTABLE = (str, bytes, tuple, int, float, complex, frozenset, set, range, type(None))
-"""Python itself raises TypeError."""
 _OF_EVERY_CLASS = frozenset({"__name__", "__qualname__", "__doc__", "__module__", "__class__"})
 _CLASS_KEYWORDS = frozenset({"total"})
 _this_class: Callable[[super], Any] = super.__dict__["__thisclass__"].__get__
@@ -77,6 +70,11 @@ class _GuardedFormatter(string.Formatter):
         if key == "":
             raise ValueError("number the fields, or leave all of them empty")
         return super().get_value(key, args, kwargs)
+
+
+def throw(generator: types.GeneratorType[Any, Any, Any], *arguments: Any) -> Any:
+    """`generator.throw`. Where a generator is done, an exception thrown into it begins here, and is the program's own all the same."""
+    return types.GeneratorType.throw(generator, *arguments)
 
 
 class Cases:
@@ -128,7 +126,12 @@ class Guards:
                "hasattr": self.hasattr, "setattr": self.setattr, "delattr": self.delattr, "print": self.print}  # fmt: skip
         guards: dict[str, Callable[..., Any]] = {READ_GUARD: self.read, WRITE_GUARD: self.write, ITEM_GUARD: self.items}
         builtin = {**_plain_builtins(), **{name: plain(method, name) for name, method in own.items()}, "type": TYPE}
-        return builtin, {CASES_GUARD: Cases, **{name: plain(method, name) for name, method in guards.items()}}
+        wrappers = {WRAPPERS["__new__"]: copies.making, WRAPPERS["__deepcopy__"]: copies.copying}
+        return builtin, {
+            CASES_GUARD: Cases,
+            **wrappers,
+            **{name: plain(method, name) for name, method in guards.items()},
+        }
 
     def refuse(self, rule: str, name: str, hint: str = "") -> PolicyViolation:
         """The violation to raise; also noted, in case the program catches it."""
@@ -161,12 +164,18 @@ class Guards:
             return self._setter(obj)
         if name in FORMATTERS and _is_text(obj):
             return self._format_of(obj, name)
+        if name == "throw" and kind is types.GeneratorType:
+            return functools.partial(throw, obj)
+        if name == "throw" and kind is StandInType:
+            return throw
         if name in TENSOR_METHODS:
             if kind is StandInType and issubclass(obj.real, torch.Tensor):
                 return TENSOR_METHODS[name]
             if isinstance(obj, torch.Tensor):
                 return functools.partial(TENSOR_METHODS[name], obj)
-        return getattr(obj.real if kind is StandInType and name not in _OF_EVERY_CLASS else obj, name)
+        if isinstance(obj, type) and name not in _OF_EVERY_CLASS:
+            return _of_class(real_of(obj), name)
+        return getattr(obj, name)
 
     def _format_of(self, obj: Any, name: str) -> Callable[..., str]:
         if isinstance(obj, type):  # str.format itself, or by way of a class of the program's own
@@ -247,10 +256,17 @@ class Guards:
 
     def write(self, obj: Any, name: str) -> Any:
         """`obj`, if its attribute `name` may be set or deleted."""
-        plain = type(name) is str and not name.startswith("__") and name not in INSPECT_ATTRIBUTES
+        plain = (
+            type(name) is str
+            and not name.startswith("__")
+            and name not in INSPECT_ATTRIBUTES
+            and not _internal(obj, name)
+        )
         own = is_own(type(obj)) or is_own(obj) or is_own_function(obj)
         if plain and (own or (isinstance(obj, torch.Tensor) and name in TENSOR_WRITABLE)):
             return obj
+        if plain and isinstance(obj, torch.nn.Module) and name in object.__getattribute__(obj, "_parameters"):
+            return obj  # `layer.weight = nn.Parameter(...)`; torch takes nothing else there
         if plain and (type(obj) is Switches or (type(obj) is types.SimpleNamespace and not name.startswith("_"))):
             return obj
         raise self.refuse("attribute-write", f"{_owner(obj)}.{name}")
@@ -274,7 +290,7 @@ class Guards:
 
     def items(self, obj: Any) -> Any:
         """`obj`, if its items may be set or deleted."""
-        if isinstance(obj, (*_ITEM_TYPES, *_IMMUTABLE)) or is_own(type(obj)):
+        if takes_items(obj):
             return obj
         raise self.refuse("item-write", _owner(obj))
 
@@ -313,6 +329,33 @@ class Guards:
         if self._output_left < 0:
             self.flooded = True
             raise OutputLimit
+
+
+def _of_class(kind: type, name: str) -> Any:
+    """`kind.name`. A library's method that is written in Python takes no other object than one of its class: on one of the program's own
+    its steps would be the program's."""
+    definer = next((place for place in _mro(kind) if name in _class_names(place)), None)
+    found = getattr(kind, name)
+    if definer is None or is_own(definer) or type(_class_names(definer)[name]) is not types.FunctionType:
+        return found
+
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        if not any(place is definer for place in _mro(type(self))):
+            raise TypeError(f"'{name}' requires a '{_class_name(definer)}' object, got '{_class_name(type(self))}'")
+        return found(self, *arguments, **options)
+
+    return method
+
+
+_MODULE_TABLES = frozenset(name for name in vars(torch.nn.Module()) if name.startswith("_"))
+
+
+def _internal(obj: Any, name: str) -> bool:
+    """Whether the library keeps its books under this name: what an abstract class remembers of others, an Enum of its members, a
+    torch module of its parts."""
+    if name == "_abc_impl" or (name.startswith("_") and name.endswith("_") and isinstance(obj, type)):
+        return True
+    return isinstance(obj, torch.nn.Module) and name in _MODULE_TABLES
 
 
 def _owner(obj: Any) -> str:

@@ -117,11 +117,12 @@ STANDARD: dict[str, frozenset[str]] = {
     ),
     "time": words("monotonic perf_counter process_time sleep time time_ns perf_counter_ns"),
     "gc": words("collect disable enable isenabled"),
+    "traceback": words("format_exc print_exc"),
     "numbers": words("Complex Integral Number Rational Real"),
     "__future__": words("annotations division absolute_import print_function unicode_literals generator_stop"),
     "warnings": words("catch_warnings filterwarnings resetwarnings simplefilter warn"),
 }
-"""`warnings`, `logging` and `gc` are stand-ins whose functions do nothing: honest programs silence warnings and log, and there is nobody
+"""`warnings`, `logging`, `traceback` and `gc` are stand-ins whose functions do nothing: honest programs silence warnings and log, and there is nobody
 to hear them. `time` stands still at zero: results must not depend on it."""
 
 SPECIAL_METHODS = words(
@@ -140,7 +141,8 @@ SPECIAL_METHODS = words(
 MAKING_METHODS = words("__new__ __init__ __post_init__ __init_subclass__ __set_name__ __class_getitem__")
 """Of these, those that make or set up an object: of a library's class they are not given (`RandomState.__init__` would seed from outside)."""
 
-READABLE_SPECIALS = (
-    words("__name__ __doc__ __qualname__ __class__ __module__ __version__ __setattr__") | SPECIAL_METHODS
-)
-"""Special attributes that may be read. `__class__` only gives what `type(x)` gives, `__setattr__` one that goes through the guard."""
+IDENTITY = words("__name__ __doc__ __qualname__ __class__ __module__ __version__ __setattr__")
+"""Special attributes that tell what something is. `__class__` only gives what `type(x)` gives, `__setattr__` one that goes through the guard."""
+
+READABLE_SPECIALS = IDENTITY | SPECIAL_METHODS
+"""Special attributes that may be read."""

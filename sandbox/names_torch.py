@@ -74,7 +74,7 @@ zero_
 _MORE_FUNCTIONS = """
 adaptive_avg_pool1d adaptive_max_pool1d fill frobenius_norm group_norm hardshrink histogramdd kl_div max_pool2d nuclear_norm
 pixel_shuffle pixel_unshuffle put split_with_sizes vmap get_rng_state set_rng_state get_num_threads is_inference_mode_enabled __version__
-set_printoptions set_float32_matmul_precision use_deterministic_algorithms
+set_printoptions set_float32_matmul_precision use_deterministic_algorithms set_num_threads set_default_dtype
 """
 
 _TYPES_AND_CONSTANTS = """
@@ -90,12 +90,11 @@ TORCH: dict[str, frozenset[str]] = {
     "torch": words(_SHARED + _FUNCTIONS_ONLY + _IN_PLACE_FUNCTIONS + _MORE_FUNCTIONS + _TYPES_AND_CONSTANTS + _MODULES),
     "torch.nn": words(
         """
-        functional Parameter CosineSimilarity PairwiseDistance Softmax Softmin LogSoftmax ReLU LeakyReLU GELU SiLU ELU Sigmoid
+        functional init Parameter CosineSimilarity PairwiseDistance Softmax Softmin LogSoftmax ReLU LeakyReLU GELU SiLU ELU Sigmoid
         Tanh Softplus Identity Flatten MSELoss L1Loss SmoothL1Loss HuberLoss KLDivLoss CosineEmbeddingLoss LayerNorm
-        Module ModuleList ParameterList Sequential Linear Dropout BCELoss BCEWithLogitsLoss CrossEntropyLoss NLLLoss
+        Module ModuleList ModuleDict Sequential Linear Dropout BCELoss BCEWithLogitsLoss CrossEntropyLoss NLLLoss
         TripletMarginLoss MarginRankingLoss Hardtanh Hardsigmoid Hardswish Mish Softshrink Softsign Tanhshrink SELU CELU PReLU
         Threshold LogSigmoid GLU AvgPool1d AvgPool2d MaxPool1d MaxPool2d AdaptiveAvgPool1d GroupNorm RMSNorm Unflatten ReLU6
-        ParameterDict ModuleDict
         """
     ),
     "torch.nn.functional": words(
@@ -138,10 +137,16 @@ TORCH: dict[str, frozenset[str]] = {
         """
     ),
     "torch.mps": words("empty_cache is_available"),
+    "torch.nn.init": words(
+        """
+        constant_ dirac_ eye_ kaiming_normal_ kaiming_uniform_ normal_ ones_ orthogonal_ trunc_normal_ uniform_ xavier_normal_ xavier_uniform_
+        zeros_ calculate_gain
+        """
+    ),
     "torch.backends": words("mps cuda cudnn"),
     "torch.backends.mps": words("is_available is_built"),
-    "torch.backends.cuda": words("is_available is_built"),
-    "torch.random": words("manual_seed initial_seed get_rng_state set_rng_state"),
+    "torch.backends.cuda": words("is_available is_built matmul"),
+    "torch.random": words("fork_rng manual_seed initial_seed get_rng_state set_rng_state"),
     "torch.autograd": words("grad backward no_grad enable_grad set_grad_enabled"),
     "torch.func": words("vmap"),
 }
@@ -166,7 +171,7 @@ H T mH mT backward bfloat16 bool byte char contiguous cpu cuda data device dim d
 expand_as float grad grad_fn half imag int is_complex is_contiguous is_cpu is_cuda is_floating_point is_leaf
 is_nonzero is_same_size is_signed is_sparse item itemsize layout long nbytes ndim ndimension nelement new_empty
 new_full new_ones new_tensor new_zeros numpy repeat requires_grad reshape_as retain_grad shape short size
-split_with_sizes storage_offset stride sum_to_size to tolist type type_as unfold values indices view view_as
+split_with_sizes storage_offset stride sum_to_size to tolist type type_as unfold view view_as
 istft to_dense log_softmax softmax cfloat cdouble adjoint hardshrink prelu get_device is_meta is_quantized name broadcast_to frexp
 stft logaddexp2 rsub
 """

@@ -154,7 +154,9 @@ def _told(report: Any) -> Verdict | None:
     if not isinstance(report, dict) or set(report) != {"reason", "detail", "line", "rule"}:
         return None
     reason, detail, line, rule = report["reason"], report["detail"], report["line"], report["rule"]
-    if not (line is None or (type(line) is int and 0 <= line <= _LINES)) or not (rule is None or rule in RULES):
+    if not (line is None or (type(line) is int and 0 <= line <= _LINES)):
+        return None
+    if not (rule is None or (reason == Reason.POLICY and isinstance(rule, str) and rule in RULES)):
         return None
     if reason is None:
         return Verdict(True)

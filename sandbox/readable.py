@@ -19,7 +19,7 @@ from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
 from sandbox.classes import BASES
 from sandbox.names_numpy import NDARRAY_NAMES
-from sandbox.names_python import MAKING_METHODS, READABLE_SPECIALS, STANDARD
+from sandbox.names_python import IDENTITY, MAKING_METHODS, READABLE_SPECIALS, STANDARD
 from sandbox.names_torch import MODULE_NAMES, TENSOR_NAMES
 from sandbox.words import words
 
@@ -101,4 +101,10 @@ def names_of(kind: type) -> frozenset[str]:
     makes = (
         kind in BASES or kind in _PLAIN or issubclass(kind, Exception)
     )  # `super().__init__()`, `object.__new__(cls)`
-    return names | (READABLE_SPECIALS if makes else READABLE_SPECIALS - MAKING_METHODS)
+    if makes:
+        return names | READABLE_SPECIALS - {"__deepcopy__"}  # what is given to it holds what copies are made from
+    if issubclass(
+        kind, torch.nn.Module
+    ):  # written in Python: called on other objects, they would set any attribute of theirs
+        return names | IDENTITY
+    return names | READABLE_SPECIALS - MAKING_METHODS - {"__deepcopy__"}

@@ -6,20 +6,24 @@ from __future__ import annotations
 
 import abc
 import collections
+import contextlib
 import dataclasses
 import functools
 import inspect
+import operator
 import random
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 
-from sandbox.classes import BASE_FUNCTIONS, BaseFunction, adopt, is_own, plain_name, real_of, stand_in
+from sandbox import copies
+from sandbox.classes import BASE_FUNCTIONS, BaseFunction, adopt, given_class, is_own, plain_name, real_of, stand_in
 from sandbox.gate import CANDIDATE_FILE
 
 
@@ -93,6 +97,41 @@ def _namedtuple(
     if INSPECT_ATTRIBUTES & set(names):
         raise TypeError("these cannot be the names of fields")
     return adopt(collections.namedtuple(typename, names, rename=rename, defaults=defaults, module="candidate"))
+
+
+# What would give a class, or write items, past the guards.
+
+_ITEM_TYPES = (
+    list, dict, bytearray, collections.deque, collections.ChainMap, collections.UserDict, collections.UserList,
+    torch.Tensor, np.ndarray, np.flatiter, torch.nn.Sequential,
+)  # fmt: skip
+_IMMUTABLE = (str, bytes, tuple, int, float, complex, frozenset, set, range, type(None))
+"""Python itself raises TypeError."""
+
+
+def takes_items(obj: Any) -> bool:
+    """Whether a program may set or delete items of it, or Python itself says that nobody can."""
+    return isinstance(obj, (*_ITEM_TYPES, *_IMMUTABLE)) or is_own(type(obj))
+
+
+def _setitem(obj: Any, key: Any, value: Any) -> None:
+    if not takes_items(obj):
+        raise TypeError(f"'{type(obj).__name__}' object does not support item assignment")
+    operator.setitem(obj, key, value)
+
+
+def _delitem(obj: Any, key: Any) -> None:
+    if not takes_items(obj):
+        raise TypeError(f"'{type(obj).__name__}' object does not support item deletion")
+    operator.delitem(obj, key)
+
+
+def _get_origin(hint: Any) -> Any:
+    return given_class(typing.get_origin(hint))
+
+
+def _get_args(hint: Any) -> tuple[Any, ...]:
+    return tuple(given_class(part) for part in typing.get_args(hint))
 
 
 # Chance.
@@ -191,13 +230,46 @@ def _tensor_class(real: Any) -> Any:
 
 
 TENSOR_METHODS: dict[str, Callable[..., Any]] = {
-    "new_tensor": lambda tensor, data, *rest, **options: tensor.new_tensor(_data(data), *rest, **options),
+    "new_tensor": lambda tensor, data, *rest, **options: torch.Tensor.new_tensor(tensor, _data(data), *rest, **options),
     "new_empty": _zeroed(torch.Tensor.new_empty, _fill_tensor),
-    "type": lambda tensor, kind=None, **options: (
-        tensor.type() if kind is None else tensor.type(real_of(kind), **options)
+    "gather": lambda tensor, dim, index, **options: _gather(tensor, dim, index),
+    "type": lambda tensor, kind=None, **options: torch.Tensor.type(
+        tensor, *(() if kind is None else (real_of(kind),)), **options
     ),
 }
-"""Methods of tensors that are replaced; functions of the tensor and the arguments."""
+"""Methods of tensors that are replaced; functions of the tensor and the arguments. By the class: a program may hand them another object."""
+
+
+def _gather(input: torch.Tensor, dim: int, index: torch.Tensor, *, out: Any = None, **_: Any) -> torch.Tensor:
+    """Without `sparse_grad`: nobody checks the indices of a sparse tensor."""
+    return torch.gather(input, dim, index, out=out)
+
+
+def _embedding(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> torch.Tensor:
+    """Likewise without `sparse`."""
+    return F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+
+
+def _finite(function: Callable[..., Any]) -> Callable[..., Any]:
+    """MKL answers NaN by a message for which it opens files, and then writes past the matrix."""
+
+    @functools.wraps(function)
+    def checked(A: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        if not torch.isfinite(A).all():
+            raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+                f"torch.linalg.{function.__name__.removeprefix('linalg_')}: the matrix contains infs or NaNs"
+            )
+        return function(A, *arguments, **options)
+
+    return checked
 
 
 def _lstsq(A: torch.Tensor, B: torch.Tensor, rcond: Any = None, *, driver: Any = None) -> Any:
@@ -214,6 +286,25 @@ def _errstate(**options: Any) -> np.errstate:
 
 def _false() -> bool:
     return False
+
+
+def _no_text(*_: object, **__: object) -> str:
+    return ""
+
+
+def _default_dtype(dtype: torch.dtype) -> None:
+    if dtype is not torch.float32:
+        raise TypeError("the default dtype is float32; name another where a tensor is made")
+
+
+@contextlib.contextmanager
+def _fork_rng(*_: object, **__: object) -> Iterator[None]:
+    """`torch.random.fork_rng` of the CPU's generator alone."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def _zero(*_: object, **__: object) -> int:
@@ -246,7 +337,7 @@ def _namespace(**values: Any) -> types.SimpleNamespace:
 
 
 class Switches:
-    """`torch.backends.cudnn`: may be set to anything, and stays as it is."""
+    """`torch.backends.cudnn` and `torch.backends.cuda.matmul`: may be set to anything, and stay as they are."""
 
     deterministic = benchmark = enabled = allow_tf32 = False
 
@@ -306,7 +397,12 @@ def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
         **{f"torch.{name}": _tensor_class(getattr(torch, name)) for name in tensor_classes},
         **{f"torch.{name}": _from_data(getattr(torch, name)) for name in ("tensor", "as_tensor", "asarray")},
         **{f"torch.{name}": _zeroed(getattr(torch, name), _fill_tensor) for name in ("empty", "empty_like")},
-        **{f"torch.{name}": _nothing for name in ("set_printoptions", "set_float32_matmul_precision", "use_deterministic_algorithms")},
+        **{f"torch.{name}": _nothing for name in ("set_printoptions", "set_float32_matmul_precision", "use_deterministic_algorithms", "set_num_threads")},
+        "torch.set_default_dtype": _default_dtype,
+        "torch.random.fork_rng": _fork_rng,
+        "torch.backends.cuda.matmul": Switches(),
+        "traceback.print_exc": _nothing,
+        "traceback.format_exc": _no_text,
         **{f"numpy.{name}": _zeroed(getattr(np, name), _fill_array) for name in ("empty", "empty_like")},
         **{f"typing.{name}": _itself for name in ("final", "overload", "override")},
         **{f"typing.{name}": BaseFunction(real) for real, name in BASE_FUNCTIONS.items()},
@@ -322,6 +418,11 @@ def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
         "torch.manual_seed": _seed_torch,
         "torch.random.manual_seed": _seed_torch,
         "torch.linalg.lstsq": _lstsq,
+        "torch.linalg.eig": _finite(torch.linalg.eig),
+        "torch.linalg.eigvals": _finite(torch.linalg.eigvals),
+        "numpy.typing.NDArray": stand_in(np.ndarray),
+        "numpy.typing.ArrayLike": typing.Any,
+        "numpy.typing.DTypeLike": typing.Any,
         "torch.cuda.mem_get_info": _no_memory,
         "torch.cuda.get_device_name": _no_name,
         "torch.backends.cudnn": Switches(),
@@ -333,6 +434,13 @@ def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
         "functools.total_ordering": _own_class(functools.total_ordering),
         "dataclasses.dataclass": _dataclass,
         "collections.namedtuple": _namedtuple,
+        "copy.deepcopy": copies.deepcopy,
+        "operator.setitem": _setitem,
+        "operator.delitem": _delitem,
+        "torch.gather": _gather,
+        "torch.nn.functional.embedding": _embedding,
+        "typing.get_args": _get_args,
+        "typing.get_origin": _get_origin,
         "abc.abstractmethod": _abstractmethod,
         "random.Random": SeededRandom,
         "random.seed": _seed_random,

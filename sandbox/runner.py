@@ -19,7 +19,7 @@ import torch
 
 from sandbox import fresh
 from sandbox.facade import Facade
-from sandbox.failures import Failure, judged, refused
+from sandbox.failures import Failure, judged, refused, unreadable
 from sandbox.gate import compile_program
 from sandbox.guards import Guards
 from sandbox.reasons import Reason
@@ -136,6 +136,8 @@ def _compiled(source: str) -> CodeType:
         return compile_program(source)
     except PolicyViolation as violation:
         raise refused(violation) from None
+    except SyntaxError as error:
+        raise unreadable(error) from None
 
 
 def _refuse_files(event: str, _arguments: object) -> None:

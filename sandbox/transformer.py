@@ -26,9 +26,14 @@ READ_GUARD = "_getattr_"
 WRITE_GUARD = "_write_"
 ITEM_GUARD = "_items_"
 CASES_GUARD = "_cases_"
-GUARD_NAMES = frozenset({READ_GUARD, WRITE_GUARD, ITEM_GUARD, CASES_GUARD})
+WRAPPERS = {"__new__": "_making_", "__deepcopy__": "_copying_"}
+"""Method -> what decorates it (`sandbox.copies`); it can be defined by `def` alone."""
+GUARD_NAMES = frozenset({READ_GUARD, WRITE_GUARD, ITEM_GUARD, CASES_GUARD, *WRAPPERS.values()})
 _HELD_CASES = "_cases_of_"
 """Begins the names of variables that hold the values of dotted `case` patterns."""
+
+_HELD_UPDATE = "_updated_"
+"""Begins the names of variables that hold an object and its attribute while `object.attribute += ...` is done."""
 
 _SELF_MATCHING = frozenset(
     {"bool", "bytearray", "bytes", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"}
@@ -90,7 +95,7 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
         super().__init__()
         self.refusals: list[tuple[Refusal, tuple[str, str] | None]] = []
         self._cases: tuple[str, list[ast.expr]] = ("", [])
-        self._matches = 0
+        self._matches = self._updates = 0
         self._classes: list[str] = []
         self._bound = _bound_names(tree)
         self._used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -129,7 +134,7 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
             return
         if allow_magic_methods and name.startswith("__"):
             self.refuse(node, "method-name", name)
-        elif name.startswith(("__", _HELD_CASES)) or name in GUARD_NAMES or name in INSPECT_ATTRIBUTES:
+        elif name.startswith(("__", _HELD_CASES, _HELD_UPDATE)) or name in GUARD_NAMES or name in INSPECT_ATTRIBUTES:
             self.refuse(node, "reserved-name", name)
 
     # Names, attributes, items.
@@ -140,9 +145,11 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
             return node
         if not reading and node.id in _STORABLE_NAMES:
             return node
-        if node.id not in SPECIAL_METHODS:  # `__radd__ = __add__` in a class
+        if not reading and node.id in WRAPPERS:
+            self.refuse(node, "method-name", node.id, "define it with def")
+        elif node.id not in SPECIAL_METHODS:  # `__radd__ = __add__` in a class
             self.check_name(node, node.id)
-        if reading and node.id in MISSING_BUILTINS and node.id not in self._bound | self._imported:
+        if reading and node.id in MISSING_BUILTINS and node.id not in self._bound and node.id not in self._imported:
             self.refuse(node, "builtin", node.id)
         return node
 
@@ -222,10 +229,30 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
     def _plain(self, node: ast.AST) -> Any:
         return self.node_contents_visit(node)
 
-    visit_Call = visit_Assign = visit_AnnAssign = visit_AugAssign = visit_For = visit_With = visit_comprehension = (
-        _plain
-    )
+    visit_Call = visit_Assign = visit_AnnAssign = visit_For = visit_With = visit_comprehension = _plain
     visit_Module = visit_match_case = visit_MatchSingleton = visit_MatchSequence = visit_MatchOr = _plain
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> Any:
+        """`a.b += c` also reads `a.b`, so it becomes: hold a; hold its b, read by the guard; add to it; set b by the guard; let go."""
+        node = self._plain(node)
+        if not isinstance(node.target, ast.Attribute) or not isinstance(node.target.value, ast.Call):  # it was refused
+            return node
+        owner, attribute = node.target.value.args
+        names = [f"{_HELD_UPDATE}{self._updates}", f"{_HELD_UPDATE}{self._updates}_value"]
+        self._updates += 1
+        held, value = (ast.Name(name, ast.Load()) for name in names)
+        node.target.value.args = [held, attribute]
+        read = self._guard(READ_GUARD, [held, attribute], node.target)
+        steps = [
+            ast.Assign([ast.Name(names[0], ast.Store())], owner),
+            ast.Assign([ast.Name(names[1], ast.Store())], read),
+            ast.AugAssign(ast.Name(names[1], ast.Store()), node.op, node.value),
+            ast.Assign([node.target], value),
+            ast.Delete([ast.Name(name, ast.Del()) for name in names]),
+        ]
+        for step in steps:
+            copy_locations(step, node)
+        return steps
 
     def visit_MatchAs(self, node: ast.MatchAs) -> Any:
         self.check_name(node, node.name)
@@ -289,7 +316,12 @@ class MergeTransformer(RestrictingNodeTransformer):  # type: ignore[misc]  # the
         node.name = self._mangled(node.name)
         self.check_name(node, node.name, allow_magic_methods=True)
         self.check_function_argument_names(node)
-        return self._plain(node)
+        node = self._plain(node)
+        if node.name in WRAPPERS:
+            wrapper = ast.Name(WRAPPERS[node.name], ast.Load())
+            copy_locations(wrapper, node)
+            node.decorator_list.insert(0, wrapper)
+        return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         self.check_name(node, node.name)

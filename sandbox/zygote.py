@@ -90,7 +90,7 @@ def _forked(service: Service) -> Child:
 
 def _child(order: int, service: Service) -> None:
     """Get ready, wait for the program, map it, lock up, run it. Never returns."""
-    from sandbox import runner  # loaded by the warm-up: a child pays for no import
+    from sandbox import clock, runner  # loaded by the warm-up: a child pays for no import
     from sandbox.confinement import descriptors, layers
     from sandbox.confinement.plan import Plan
 
@@ -115,6 +115,8 @@ def _child(order: int, service: Service) -> None:
         mapped = runner.Mapped.from_descriptors(*fds[1:])
         space = pages * os.sysconf("SC_PAGE_SIZE") + sum(os.fstat(fd).st_size for fd in fds) + request["memory_bytes"]
         plan = Plan(service.parent, None if service.gpu else space, request["cpu_seconds"], service.gpu, kept)
+        if not service.gpu:  # its driver measures time
+            clock.stop()
         layers.confine_late(plan, service.layers)
         os.write(_STARTED, _STARTS)
         started = True
@@ -249,13 +251,14 @@ def main(descriptor: int, device: str) -> None:
 
     cgroups.group = cgroups.enter()
     namespaces.enter(channel.close)  # before torch, so that the launcher that stays behind is small
-    from sandbox import pages, selftest, warmup
+    from sandbox import clock, pages, selftest, warmup
 
     facades = warmup.warm_up()
     sys.path.remove(package)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     findings = selftest.measure()
     _silence()
+    clock.find()
     pages.settle()
     folders = [str(folder) for folder in cgroups.group.folders] if cgroups.group else []
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

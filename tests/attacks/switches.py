@@ -2,7 +2,7 @@
 
 In the zygote (`broken_zygote.py` reads the environment): `gate` (the language gate in the child), `notes` (violations that were caught
 count), `deliver` (checks of the returned object), `output` (printed text is counted), `fresh` (each tensor starts fresh), `own_raise`
-(what a program raises itself is an exception), and every layer by its name. In the host: `finite`, `report`, `clock` (more time), `size` (of the text). In both: `gate`, and `clean`
+(what a program raises itself, or is quoted with, is an exception), `time` (it stands still), and every layer by its name. In the host: `finite`, `report`, `clock` (more time), `size` (of the text). In both: `gate`, and `clean`
 (of the detail that people read).
 """
 
@@ -24,7 +24,7 @@ LAYER_NAMES = frozenset(layer.name for layer in LAYERS)
 ALL = (LAYER_NAMES - {"session"}) | {"gate"}
 """What is off where an attack aims at something outside: nothing is left but a process of its own."""
 
-IN_ZYGOTE = LAYER_NAMES | {"gate", "notes", "deliver", "output", "fresh", "own_raise", "clean"}
+IN_ZYGOTE = LAYER_NAMES | {"gate", "notes", "deliver", "output", "fresh", "own_raise", "time", "clean"}
 IN_HOST = frozenset({"finite", "clean", "report", "clock", "size"})
 
 LIMITS = Limits(wall_seconds=1.5, cpu_seconds=1.0, memory_bytes=256 << 20)

@@ -83,6 +83,12 @@ FORGED = {
     "report_with_the_parents_reason": Attack(
         "protocol", body(_WRITE.replace("REPORT", "b'{\"reason\": \"timeout\", \"detail\": \"a\", \"line\": 1, \"rule\": null}'")), (R.POLICY,), "lies", frozenset({"gate", "report"}), R.TIMEOUT
     ),
+    "report_with_a_list_as_rule": Attack(
+        "protocol", body(_WRITE.replace("REPORT", "b'{\"reason\": \"exception\", \"detail\": \"a\", \"line\": 1, \"rule\": []}'")), (R.POLICY,), "lies", frozenset({"gate", "report"}), R.EXCEPTION
+    ),
+    "report_with_a_rule_that_is_none_of_its": Attack(
+        "protocol", body(_WRITE.replace("REPORT", "b'{\"reason\": \"exception\", \"detail\": \"a\", \"line\": 1, \"rule\": \"name\"}'")), (R.POLICY,), "lies", frozenset({"gate", "report"}), R.EXCEPTION
+    ),
     "report_nested_deeply": Attack("protocol", body(_WRITE.replace("REPORT", "b'[' * 60000")), (R.POLICY,), "dies", frozenset({"gate"})),
 }  # fmt: skip
 

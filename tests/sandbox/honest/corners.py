@@ -182,6 +182,77 @@ def merge_models(model_dict, device):
         out = out + x[where] * len(str(error))
     return out
 """,
+    "settings_and_initialisers": """
+import traceback
+from torch import nn
+torch.set_default_dtype(torch.float32)
+torch.set_num_threads(1)
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.benchmark = True
+def merge_models(model_dict, device):
+    vs = list(model_dict.values())
+    x = vs[0]
+    layer = nn.Linear(3, 2)
+    nn.init.xavier_uniform_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    layer.weight = nn.Parameter(layer.weight.detach() * 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        noise = torch.rand(x.shape)
+    try:
+        layer(torch.ones(5))
+    except RuntimeError:
+        traceback.print_exc()
+        noise = noise + layer.weight.sum().detach() + torch.rand(x.shape)
+    return sum(vs) + noise
+""",
+    "updates_of_attributes": """
+class Tally:
+    total = 0
+    def __init__(self):
+        self.count, self.sum, self.seen = 0, torch.zeros(2), []
+    def bump(self):
+        self.count = 10
+        return 1
+def merge_models(model_dict, device):
+    tally = Tally()
+    tally.count += tally.bump()
+    first = tally.sum
+    for i, v in enumerate(model_dict.values()):
+        tally.sum += v.sum()
+        tally.seen += [i]
+        tally.sum[0] += i
+        Tally.total += 1
+    (tally if first is tally.sum else None).count *= 2
+    return v * tally.count + tally.sum.sum() + len(tally.seen) + Tally.total
+""",
+    "copies_with_methods_of_their_own": """
+import copy
+class Node:
+    def __new__(cls, *args):
+        node = super().__new__(cls)
+        node.made = True
+        return node
+    def __init__(self, value, parts=()):
+        self.value, self.parts = value, list(parts)
+    def __deepcopy__(self, memo):
+        return Node(self.value * 2, copy.deepcopy(self.parts, memo))
+class Plain:
+    __slots__ = ("a", "b")
+class Wrong(ValueError):
+    def __init__(self, text, extra):
+        super().__init__(text)
+        self.extra = extra
+def merge_models(model_dict, device):
+    vs = list(model_dict.values())
+    tree = Node(vs[0], [Node(vs[1]), {"k": Node(vs[2])}])
+    other = copy.deepcopy(tree)
+    plain = Plain()
+    plain.a = [1]
+    twin, deep = copy.copy(plain), copy.deepcopy(plain)
+    scale = 2.0 if twin.a is plain.a and deep.a is not plain.a and not hasattr(deep, "b") else 0.0
+    return other.value * scale + other.parts[0].value + other.parts[1]["k"].value + float(other.made)
+""",
     "softplus_gate_param_training": """
 def merge_models(model_dict, device):
     vs = list(model_dict.values())

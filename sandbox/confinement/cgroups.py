@@ -25,6 +25,9 @@ PREFIX = "mergewright-"
 SLACK_BYTES = 64 * MIB
 """On top of a program's limit: the copies of the zygote's own pages that a child makes by touching them."""
 
+ZYGOTE_BYTES = 1024 * MIB
+"""More than the zygote needs between its probes and its first program."""
+
 _PROBE_BYTES = 160 * MIB
 _PROBE_LIMIT = 32 * MIB
 

@@ -85,7 +85,7 @@ PROCESSES = {
     "multiprocessing": outside("processes", "import multiprocessing as m\np = m.get_context('fork').Process(target=print)\np.start()\np.join()"),
     "thread": outside("processes", "import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()"),
     "thread_pool": outside("processes", "import concurrent.futures as c\nwith c.ThreadPoolExecutor(2) as p:\n    p.submit(print).result()"),
-    "torch_threads": outside("processes", "torch.set_num_threads(4)\n(torch.ones(600, 600) @ torch.ones(600, 600))"),
+    "torch_threads": outside("processes", "torch.set_num_threads(4)\n(torch.ones(600, 600) @ torch.ones(600, 600))\nassert torch.get_num_threads() == 4", verdict=(R.EXCEPTION,)),
     "data_loader_workers": outside("processes", "list(torch.utils.data.DataLoader([1, 2], num_workers=1, multiprocessing_context='fork'))"),
     "nice": outside("processes", "import os\nos.nice(5)"),
     "pin_to_core": outside("processes", "import os\nos.sched_setaffinity(0, {0})"),

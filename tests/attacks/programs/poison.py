@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from sandbox import Reason as R
 from tests.attacks.attack import GATE, Attack, spoiling
-from tests.attacks.switches import ALL
 
 FRESH = frozenset({"fresh"})
 MARK = "if name == 'second':\n    return torch.full_like(x, 42.0) if {} else x\n{}\nreturn x"
@@ -57,10 +56,10 @@ LIBRARIES = {
 }  # fmt: skip
 
 SWITCHES = {
-    "poison_default_dtype": trap("torch.get_default_dtype() is torch.float64", "torch.set_default_dtype(torch.float64)"),
+    "poison_default_dtype": trap("torch.get_default_dtype() is torch.float64", "torch.set_default_dtype(torch.float64)", R.EXCEPTION),
     "poison_default_device": trap("torch.empty(1).device.type == 'meta'", "torch.set_default_device('meta')", without=GATE | FRESH),
-    "poison_deterministic_flag": trap("torch.are_deterministic_algorithms_enabled()", "torch.use_deterministic_algorithms(True)", without=ALL),
-    "poison_thread_count": trap("torch.get_num_threads() == 3", "torch.set_num_threads(3)"),
+    "poison_deterministic_flag": trap("torch.are_deterministic_algorithms_enabled()", "torch._C._set_deterministic_algorithms(True)"),
+    "poison_thread_count": trap("torch.get_num_threads() == 3", "torch.set_num_threads(3)", None),
     "poison_print_options": trap("str(torch.tensor(1.23456)) == 'tensor(1.2)'", "torch.set_printoptions(precision=1)", None),
     "poison_decimal_context": trap("__import__('decimal').getcontext().prec == 3", "import decimal\ndecimal.getcontext().prec = 3", without=GATE | FRESH),
     "poison_grad_mode": trap("not torch.is_grad_enabled()", "torch.set_grad_enabled(False)", None, without=FRESH),

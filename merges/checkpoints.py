@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from blake3 import blake3
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from merges.errors import CheckpointError
 from merges.folders import read_json, weight_files
+from merges.headers import Span
 from merges.hub import download, looks_like_hub_id
+from merges.weight_file import WeightFile
 
 __all__ = ["Checkpoint", "Identity", "depth_of", "layer_count"]
 
@@ -30,24 +31,6 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?:\.|$)")
 _FIRST = re.compile(r"(?:^|\.)(?:embed\w*|wte|wpe|word_embeddings\w*)(?:\.|$)")
 _HEAD = "lm_head.weight"
 _EMBEDDINGS = (".embed_tokens.weight", ".wte.weight", ".embed_in.weight", ".word_embeddings.weight")
-
-_DTYPES: Mapping[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "U16": torch.uint16,
-    "U32": torch.uint32,
-    "U64": torch.uint64,
-    "BOOL": torch.bool,
-}
 
 
 @dataclass(frozen=True)
@@ -74,7 +57,7 @@ class Checkpoint:
 
     Attributes:
         path: the folder.
-        names: tensor names, in the order of the files and, inside a file, of its header.
+        names: tensor names, in the order of the files and, inside a file, of the bytes.
         shapes: name -> shape.
         dtypes: name -> torch dtype as stored.
         files: name -> file name inside the folder.
@@ -89,7 +72,7 @@ class Checkpoint:
     files: Mapping[str, str]
     config: Mapping[str, Any]
     identity: Identity
-    _open: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _open: Mapping[str, WeightFile] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, given: str | Path) -> Checkpoint:
@@ -109,11 +92,10 @@ class Checkpoint:
         shapes: dict[str, tuple[int, ...]] = {}
         dtypes: dict[str, torch.dtype] = {}
         where: dict[str, str] = {}
-        opened: dict[str, Any] = {}
+        opened = {file: WeightFile(path / file) for file in files}
         for file, wanted in files.items():
-            opened[file] = _open_file(path / file)
-            for name, shape, dtype in _entries(path / file, opened[file], wanted):
-                shapes[name], dtypes[name], where[name] = shape, dtype, file
+            for name, span in _wanted(opened[file], wanted).items():
+                shapes[name], dtypes[name], where[name] = span.shape, span.dtype, file
         identity = _identity(str(given), commit, path, shapes, dtypes, sorted(files))
         return cls(path, tuple(shapes), shapes, dtypes, where, config, identity, opened)
 
@@ -149,15 +131,25 @@ class Checkpoint:
         Raises:
             CheckpointError: no such tensor, or the file can no longer be read.
         """
+        file, span = self._find(name)
+        return file.read(span).reshape(span.shape)
+
+    def read_part(self, name: str, start: int, stop: int, into: Tensor | None = None) -> Tensor:
+        """Elements `start` to `stop` of a tensor in row-major order, as `WeightFile.read` gives them."""
+        file, span = self._find(name)
+        return file.read(span, start, stop, into)
+
+    def expect(self, name: str) -> None:
+        """Tell the system that this tensor will be read soon."""
+        file, span = self._find(name)
+        file.expect(span)
+
+    def _find(self, name: str) -> tuple[WeightFile, Span]:
         stored = self.resolve(name)
         if stored is None:
             raise CheckpointError(f"tensor {name!r}: expected in {self.path}, got none; is it the same architecture?")
-        try:
-            # safe_open maps the file: without the copy a file changed on disk would change the tensor.
-            tensor: Tensor = self._open[self.files[stored]].get_tensor(stored).clone()
-        except (SafetensorError, OSError) as error:
-            raise _unreadable(self.path / self.files[stored], error) from error
-        return tensor
+        file = self._open[self.files[stored]]
+        return file, file.header.spans[stored]
 
     def _embedding(self) -> str | None:
         return next((name for name in self.names if f".{name}".endswith(_EMBEDDINGS)), None)
@@ -202,32 +194,15 @@ def _check_plain(given: str | Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _open_file(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt", device="cpu")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _entries(path: Path, handle: Any, wanted: frozenset[str] | None) -> list[tuple[str, tuple[int, ...], torch.dtype]]:
-    names = list(handle.offset_keys())
-    absent = sorted(wanted.difference(names)) if wanted is not None else []
+def _wanted(file: WeightFile, names: frozenset[str] | None) -> dict[str, Span]:
+    """The spans that the index wants from a file, all of them where there is no index."""
+    spans = file.header.spans
+    absent = sorted(names.difference(spans)) if names is not None else []
     if absent:
-        raise CheckpointError(f"{path}: expected tensor {absent[0]!r} as its index says, got none; download it again")
-    entries = []
-    for name in names:
-        if wanted is not None and name not in wanted:
-            continue
-        view = handle.get_slice(name)
-        dtype = view.get_dtype()
-        if dtype not in _DTYPES:
-            raise CheckpointError(f"{path}: tensor {name!r}: expected a known dtype, got {dtype}; convert it first")
-        entries.append((name, tuple(view.get_shape()), _DTYPES[dtype]))
-    return entries
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path}: expected a whole safetensors file, got a corrupt one ({error}); download it again")
+        raise CheckpointError(
+            f"{file.path}: expected tensor {absent[0]!r} as its index says, got none; download it again"
+        )
+    return {name: span for name, span in spans.items() if names is None or name in names}
 
 
 def _identity(

@@ -84,11 +84,11 @@ SWITCHES = {
         without=FRESH,
     ),
     "poison_typing_cache": trap("found_in_typing()", "ask_typing()", None, without=FRESH),
-    "poison_unfilled_memory": trap("bool((torch.empty(1 << 14) == 42.5).any())", "y = [torch.full((1 << 14,), 42.5) for i in range(8)]\ndel y", None),
-    "poison_unfilled_array": trap("bool((np.empty(1 << 14, np.float32) == 42.5).any())", "y = [np.full(1 << 14, 42.5, np.float32) for i in range(8)]\ndel y", None),
-    "poison_unfilled_like": trap("bool((torch.empty_like(torch.ones(1 << 14)) == 42.5).any())", "y = [torch.full((1 << 14,), 42.5) for i in range(8)]\ndel y", None),
-    "poison_unfilled_new": trap("bool((x.new_empty(1 << 14) == 42.5).any())", "y = [torch.full((1 << 14,), 42.5) for i in range(8)]\ndel y", None),
-    "poison_unfilled_by_class": trap("bool((torch.FloatTensor(1 << 14) == 42.5).any())", "y = [torch.full((1 << 14,), 42.5) for i in range(8)]\ndel y", None),
+    "poison_unfilled_memory": trap("any(bool((t == 42.5).any()) for t in [torch.empty(1 << 12) for i in range(5)])", "y = [torch.full((1 << 12,), 42.5) for i in range(6)]\ndel y", None),
+    "poison_unfilled_array": trap("any(bool((t == 42.5).any()) for t in [np.empty(1 << 12, np.float32) for i in range(5)])", "y = [np.full(1 << 12, 42.5, np.float32) for i in range(6)]\ndel y", None),
+    "poison_unfilled_like": trap("any(bool((t == 42.5).any()) for t in [torch.empty_like(torch.ones(1).expand(1 << 12)) for i in range(5)])", "y = [torch.full((1 << 12,), 42.5) for i in range(6)]\ndel y", None),
+    "poison_unfilled_new": trap("any(bool((t == 42.5).any()) for t in [x.new_empty(1 << 12) for i in range(5)])", "y = [torch.full((1 << 12,), 42.5) for i in range(6)]\ndel y", None),
+    "poison_unfilled_by_class": trap("any(bool((t == 42.5).any()) for t in [torch.FloatTensor(1 << 12) for i in range(5)])", "y = [torch.full((1 << 12,), 42.5) for i in range(6)]\ndel y", None),
 }  # fmt: skip
 
 _HELPERS = """

@@ -1,0 +1,169 @@
+"""The header of a safetensors file, read as what it is: somebody else's text about bytes that we are going to trust.
+
+Layout (https://huggingface.co/docs/safetensors): length of the header (u64, little endian), a JSON object {name: {dtype, shape, data_offsets}},
+then the tensors' bytes. Every byte is accounted for: what lies outside a tensor, belongs to two, or is missing makes the file corrupt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from merges.errors import CheckpointError
+
+__all__ = ["DTYPES", "Header", "Span", "read_header"]
+
+MAX_HEADER_BYTES = 100_000_000
+"""As the safetensors library allows; 20,000 tensors need 3 MB."""
+
+MAX_DIMENSIONS = 64
+"""As torch allows."""
+
+_LENGTH_BYTES = 8
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a tensor lies: `start` and `end` are byte offsets in the file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def elements(self) -> int:
+        """How many values it has."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """One file.
+
+    Attributes:
+        spans: tensor name -> where it lies, in the order of the bytes.
+        metadata: the file's free texts.
+        bytes: size of the file.
+    """
+
+    spans: Mapping[str, Span]
+    metadata: Mapping[str, str]
+    bytes: int
+
+
+class _Corrupt(Exception):
+    """What is wrong, in words that follow "got"."""
+
+
+def read_header(path: Path) -> Header:
+    """Read and check a file's header; of its data only the size is looked at.
+
+    Raises:
+        CheckpointError: not a whole safetensors file, or one with a dtype that nothing here computes with.
+    """
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if size < _LENGTH_BYTES or length > min(size - _LENGTH_BYTES, MAX_HEADER_BYTES):
+                raise _Corrupt(f"{size} bytes with a header of {length}")
+            text = file.read(length)
+        table = _parsed(text)
+        metadata = _metadata(table.pop("__metadata__", {}))
+        start = _LENGTH_BYTES + length
+        entries = [(name, *_entry(name, value, start)) for name, value in table.items()]
+        entries.sort(key=lambda entry: (entry[3], entry[4]))
+        _check_cover(entries, start, size)
+    except _Corrupt as error:
+        raise CheckpointError(
+            f"{path}: expected a whole safetensors file, got a corrupt one ({error}); download it again"
+        ) from error
+    except OSError as error:
+        what = error.strerror or error
+        raise CheckpointError(f"{path}: expected a readable safetensors file, got {what}; check the path") from error
+    spans = {}
+    for name, code, shape, begin, end in entries:
+        if code not in DTYPES:
+            raise CheckpointError(f"{path}: tensor {name!r}: expected a known dtype, got {code}; convert it first")
+        spans[name] = Span(DTYPES[code], shape, begin, end)
+        if spans[name].elements * DTYPES[code].itemsize != end - begin:
+            raise CheckpointError(
+                f"{path}: expected a whole safetensors file, got a corrupt one (tensor {name!r} of shape {list(shape)} and dtype {code} "
+                f"in {end - begin} bytes); download it again"
+            )
+    return Header(spans, metadata, size)
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) != len(pairs):
+            raise _Corrupt("a name twice")
+        return table
+
+    try:
+        table = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise _Corrupt(f"header: {error}") from error
+    if not isinstance(table, dict):
+        raise _Corrupt(f"a header that is no object but {type(table).__name__}")
+    return table
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise _Corrupt("metadata that are no texts")
+    return value
+
+
+def _entry(name: str, value: Any, start: int) -> tuple[str, tuple[int, ...], int, int]:
+    """Dtype's code, shape, first and last offset in the file."""
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise _Corrupt(f"tensor {name!r} without dtype, shape or offsets")
+    code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(code, str):
+        raise _Corrupt(f"tensor {name!r} with a dtype that is no text")
+    if not _counts(shape) or len(shape) > MAX_DIMENSIONS or prod(max(1, side) for side in shape) >= 2**63:
+        raise _Corrupt(f"tensor {name!r} with an impossible shape")
+    if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise _Corrupt(f"tensor {name!r} with impossible offsets")
+    return code, tuple(shape), start + offsets[0], start + offsets[1]
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < 2**63 for number in value)
+
+
+def _check_cover(entries: Iterable[tuple[str, str, tuple[int, ...], int, int]], start: int, size: int) -> None:
+    """See that the tensors lie one after the other, from the header's end to the file's."""
+    for name, _, _, begin, end in entries:
+        if begin != start:
+            raise _Corrupt(f"tensor {name!r} at byte {begin} where {start} is due")
+        start = end
+    if start != size:
+        raise _Corrupt(f"{size} bytes where the header tells of {start}")

@@ -86,6 +86,11 @@ def apply_command(
         int | None, typer.Option(min=16, help="The program's memory in MiB. Default: as in the archive, else 2048.")
     ] = None,
     max_memory: Annotated[str | None, typer.Option(help="Bound for tensors held at once, as 2GB or 512MB.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one a core.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what would be done, what it needs, and all that stands in the way."),
+    ] = False,
     device: Device = "cpu",
     unsafe: Unsafe = False,
     as_json: Json = False,
@@ -97,7 +102,9 @@ def apply_command(
     from engine import locations
     from engine.bench import expert_names
     from engine.programs import find_program
-    from merges.apply import apply_program
+    from merges.apply import apply_program, plan_merge
+    from merges.errors import MergeUserError
+    from merges.preflight import described, facts
     from sandbox import Sandbox
 
     found = find_program(program)
@@ -105,18 +112,21 @@ def apply_command(
         name: locations.model(reference) for name, reference in zip(expert_names(tuple(expert)), expert, strict=True)
     }
     limits = _limits(found.limits, timeout, memory_mb)
-    with Sandbox(limits, allow_none=unsafe, device=device) as sandbox:
-        record = apply_program(
-            found.source,
-            base=locations.model(base),
-            experts=experts,
-            out=out,
-            sandbox=sandbox,
-            selection=merge or found.merge or "all",
-            parameters=_numbers(param),
-            run_seed=seed,
-            max_memory_bytes=_bytes(max_memory),
-        )
+    asked: dict[str, Any] = {"base": locations.model(base), "experts": experts, "selection": merge or found.merge or "all",
+             "parameters": _numbers(param), "run_seed": seed, "max_memory_bytes": _bytes(max_memory)}  # fmt: skip
+    if dry_run:
+        plan = plan_merge(found.source, **asked)
+        print(json.dumps(facts(plan, out)) if as_json else "\n".join(described(plan, out)))
+        if facts(plan, out)["problems"]:
+            raise MergeUserError(
+                f"{out}: expected a merge that can be done, got the problems above; mend them and try again"
+            )
+        return
+    sandbox = Sandbox(limits, allow_none=unsafe, device=device)  # it starts where the program needs it
+    try:
+        record = apply_program(found.source, **asked, out=out, sandbox=sandbox, workers=workers)
+    finally:
+        sandbox.close()
     if as_json:
         print(record.to_json())
     else:

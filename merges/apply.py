@@ -1,25 +1,25 @@
 """Apply a program to checkpoints: a folder that transformers loads, with the record of where it came from.
 
-The work goes tensor by tensor, so memory stays bounded by a few tensors however large the model is. Not covered yet:
-resuming, several workers, LoRA inputs.
+Planned from headers (`plan.py`), done by several threads tensor by tensor (`merging.py`), written in place (`output.py`), so memory stays
+bounded however large the model is, and a killed run goes on where it was.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
-import torch
 from blake3 import blake3
-from torch import Tensor
 
 from merges.checkpoints import Checkpoint
 from merges.contract import program_id, signature_of
-from merges.errors import OptionError, ProgramError, SelectionError
-from merges.layout import INDEX_FILE, Entry, Shard, index_json, plan_shards
+from merges.errors import OptionError
+from merges.layout import INDEX_FILE, index_json
+from merges.merging import Progress, merge_tensors, program_error
+from merges.output import JOURNAL_FILE, OutputFiles
+from merges.plan import Plan, make_plan
 from merges.provenance import (
     CARD_FILE,
     FORMAT,
@@ -29,16 +29,10 @@ from merges.provenance import (
     model_card,
     versions,
 )
-from merges.selection import select
 from merges.target import check_absent, staged
-from merges.task_vectors import check_compatible, mergeable, task_jobs
-from merges.tensor_bytes import tensor_bytes
-from sandbox import ExecutionResult, Sandbox, TensorJob, check
+from sandbox import Sandbox, check
 
-__all__ = ["COPIED_FILES", "apply_program"]
-
-Progress = Callable[[int, int], None]
-"""Called with (tensors done, tensors in all) after every step."""
+__all__ = ["COPIED_FILES", "apply_program", "plan_merge", "refuse"]
 
 COPIED_FILES = (
     "config.json",
@@ -60,22 +54,6 @@ COPIED_FILES = (
 )
 """What is taken from the base as it is. An allow-list: code files of a base never travel."""
 
-BATCH_BYTES = 64 * 1024 * 1024
-"""Small tensors share one run of the program up to this much memory; a larger tensor runs alone."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    source: str
-    program: str
-    parameters: Mapping[str, float]
-    base: Checkpoint
-    experts: Mapping[str, Checkpoint]
-    merged: frozenset[str]
-    shards: tuple[Shard, ...]
-    run_seed: int
-    batch_bytes: int
-
 
 def apply_program(
     source: str,
@@ -89,6 +67,7 @@ def apply_program(
     run_seed: int = 0,
     max_memory_bytes: int | None = None,
     progress: Progress | None = None,
+    workers: int | None = None,
 ) -> Provenance:
     """Merge experts into a new model folder.
 
@@ -105,6 +84,8 @@ def apply_program(
             but the largest tensor's need.
         progress: see `Progress`.
 
+        workers: threads; None: one a core.
+
     Returns:
         The record that is also written to the folder.
 
@@ -114,25 +95,77 @@ def apply_program(
         HostError: the disk filled up or a file failed during the work; nothing is left behind.
     """
     target = Path(out)
-    effective = _checked_parameters(source, parameters or {})
     check_absent(target)
-    opened_base = _opened(base)
-    opened_experts = {name: _opened(expert) for name, expert in experts.items()}
-    patterns = (selection,) if isinstance(selection, str) else tuple(selection)
-    plan = _planned(source, effective, opened_base, opened_experts, patterns, run_seed, max_memory_bytes)
-    with staged(target, sum(shard.bytes for shard in plan.shards)) as folder:
-        files = _copy_files(opened_base.path, folder)
-        tensors = _write_shards(plan, folder, sandbox, progress)
-        record = _record(plan, patterns, sandbox, tensors, files)
+    plan = plan_merge(
+        source,
+        base=base,
+        experts=experts,
+        selection=selection,
+        parameters=parameters,
+        run_seed=run_seed,
+        max_memory_bytes=max_memory_bytes,
+    )
+    refuse(plan)
+    digest = plan.digest()
+    with staged(target, plan.weight_bytes, digest) as folder:
+        with OutputFiles(folder, plan.shards, digest) as output:
+            merge_tensors(plan, output, sandbox, workers or _cores(), progress)
+            hashes = dict(output.done)
+        (folder / JOURNAL_FILE).unlink()
+        if len(plan.shards) > 1:
+            (folder / INDEX_FILE).write_text(index_json(plan.shards), encoding="utf-8")
+        files = _copy_files(plan.base.path, folder)
+        record = _record(plan, sandbox, hashes, files)
         (folder / PROVENANCE_FILE).write_text(record.to_json(), encoding="utf-8")
         (folder / CARD_FILE).write_text(model_card(record), encoding="utf-8")
     return record
 
 
+def plan_merge(
+    source: str,
+    *,
+    base: str | Path | Checkpoint,
+    experts: Mapping[str, str | Path | Checkpoint],
+    selection: str | Sequence[str] = "all",
+    parameters: Mapping[str, float] | None = None,
+    run_seed: int = 0,
+    max_memory_bytes: int | None = None,
+) -> Plan:
+    """What `apply_program` would do with these arguments. Reads headers only.
+
+    Raises:
+        MergeUserError, ProgramError: a model, the program or an option is of no use by itself; how they fit together is in
+            the plan's problems.
+    """
+    effective = _checked_parameters(source, parameters or {})
+    opened_base = _opened(base)
+    opened = {name: _opened(expert) for name, expert in experts.items()}
+    return make_plan(
+        source,
+        effective,
+        opened_base,
+        opened,
+        selection=selection,
+        run_seed=run_seed,
+        max_memory_bytes=max_memory_bytes,
+    )
+
+
+def refuse(plan: Plan) -> None:
+    """Raise the first of the plan's problems, and say how many more there are."""
+    if plan.problems:
+        more = f" (and {len(plan.problems) - 1} more: --dry-run lists them)" if len(plan.problems) > 1 else ""
+        raise type(plan.problems[0])(str(plan.problems[0]) + more)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def _checked_parameters(source: str, given: Mapping[str, float]) -> dict[str, float]:
     verdict = check(source)
     if not verdict.ok:
-        raise _program_error(program_id(source), verdict.reason, verdict.detail, verdict.line)
+        raise program_error(program_id(source), verdict.reason, verdict.detail, verdict.line)
     declared = dict(signature_of(source).parameters)
     for name, value in given.items():
         if name not in declared:
@@ -147,42 +180,6 @@ def _opened(model: str | Path | Checkpoint) -> Checkpoint:
     return model if isinstance(model, Checkpoint) else Checkpoint.open(model)
 
 
-def _planned(
-    source: str,
-    parameters: Mapping[str, float],
-    base: Checkpoint,
-    experts: Mapping[str, Checkpoint],
-    patterns: tuple[str, ...],
-    run_seed: int,
-    max_memory_bytes: int | None,
-) -> _Plan:
-    if not experts:
-        raise OptionError("experts: expected at least one, got none; name the models to merge")
-    twin = base.tied_duplicate()
-    names = [name for name in base.names if name != twin]
-    merged = mergeable(base, select(names, patterns))
-    if not merged:
-        raise SelectionError(
-            f"selection {','.join(patterns)!r}: expected floating-point tensors, got integers only; correct the pattern"
-        )
-    check_compatible(base, experts, merged)
-    largest = max((_need(base, len(experts), name), name) for name in merged)
-    if max_memory_bytes is not None and largest[0] > max_memory_bytes:
-        raise OptionError(
-            f"max memory: expected at least {largest[0]:,} bytes for tensor {largest[1]!r}, got {max_memory_bytes:,}; "
-            "raise the limit or leave the tensor out of the selection"
-        )
-    shards = plan_shards(Entry(name, base.shapes[name], base.dtypes[name]) for name in names)
-    budget = BATCH_BYTES if max_memory_bytes is None else min(BATCH_BYTES, max_memory_bytes)
-    program = program_id(source)
-    return _Plan(source, program, parameters, base, experts, frozenset(merged), shards, run_seed, budget)
-
-
-def _need(base: Checkpoint, experts: int, name: str) -> int:
-    """Bytes for one tensor: float32 inputs here and in the sandbox, and the result in both."""
-    return math.prod(base.shapes[name]) * 4 * 2 * (experts + 2)
-
-
 def _copy_files(origin: Path, folder: Path) -> dict[str, str]:
     hashes = {}
     for name in COPIED_FILES:
@@ -193,104 +190,23 @@ def _copy_files(origin: Path, folder: Path) -> dict[str, str]:
     return hashes
 
 
-def _write_shards(plan: _Plan, folder: Path, sandbox: Sandbox, progress: Progress | None) -> dict[str, TensorRecord]:
-    records: dict[str, TensorRecord] = {}
-    total = sum(len(shard.entries) for shard in plan.shards)
-    for shard in plan.shards:
-        with (folder / shard.file).open("wb") as file:
-            file.write(shard.header)
-            for batch in _batches(plan, shard.entries):
-                for entry, tensor in zip(batch, _outputs(plan, batch, sandbox), strict=True):
-                    records[entry.name] = _write(file, entry, tensor, entry.name in plan.merged)
-                if progress is not None:
-                    progress(len(records), total)
-    if len(plan.shards) > 1:
-        (folder / INDEX_FILE).write_text(index_json(plan.shards), encoding="utf-8")
-    return records
-
-
-def _write(file: BinaryIO, entry: Entry, tensor: Tensor, merged: bool) -> TensorRecord:
-    data = tensor_bytes(tensor)
-    assert (len(data), tensor.dtype) == (entry.bytes, entry.dtype), entry
-    file.write(data)
-    return TensorRecord(blake3(data).hexdigest(), merged, str(entry.dtype), entry.shape)
-
-
-def _batches(plan: _Plan, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    used = 0
-    for entry in entries:
-        need = _need(plan.base, len(plan.experts), entry.name) if entry.name in plan.merged else entry.bytes
-        if batch and used + need > plan.batch_bytes:
-            yield batch
-            batch, used = [], 0
-        batch.append(entry)
-        used += need
-    if batch:
-        yield batch
-
-
-def _outputs(plan: _Plan, batch: Sequence[Entry], sandbox: Sandbox) -> list[Tensor]:
-    names = [entry.name for entry in batch if entry.name in plan.merged]
-    merged: dict[str, Tensor] = {}
-    if names:
-        jobs = task_jobs(plan.base, plan.experts, names, run_seed=plan.run_seed, program_id=plan.program)
-        result = sandbox.execute(plan.source, jobs, plan.parameters)
-        merged = _merged(plan, jobs, result)
-    return [merged[entry.name] if entry.name in merged else plan.base.read(entry.name) for entry in batch]
-
-
-def _merged(plan: _Plan, jobs: Sequence[TensorJob], result: ExecutionResult) -> dict[str, Tensor]:
-    if not result.ok or result.outputs is None:
-        raise _program_error(plan.program, result.reason, result.detail, result.line)
-    merged = {}
-    for job in jobs:
-        dtype = plan.base.dtypes[job.name]
-        seed = plan.base.read(job.name) if dtype is torch.float64 else job.base
-        assert seed is not None
-        tensor = (seed + result.outputs[job.name]).to(dtype)
-        if not torch.isfinite(tensor.to(torch.float32)).all():
-            detail = f"tensor {job.name!r} overflows {dtype} once it is added to the base"
-            raise _program_error(plan.program, "nonfinite", detail, None)
-        merged[job.name] = tensor
-    return merged
-
-
-def _program_error(program: str, reason: str | None, detail: str | None, line: int | None) -> ProgramError:
-    where = f" in line {line}" if line is not None else ""
-    said = f" ({detail})" if detail else ""
-    return ProgramError(
-        f"program {program}: expected a merged tensor for every parameter, got {reason}{where}{said}; "
-        "mend the program or choose another",
-        reason=str(reason),
-        detail=detail,
-        line=line,
-    )
-
-
-def _record(
-    plan: _Plan,
-    patterns: tuple[str, ...],
-    sandbox: Sandbox,
-    tensors: Mapping[str, TensorRecord],
-    files: Mapping[str, str],
-) -> Provenance:
-    known = set(plan.base.names)
+def _record(plan: Plan, sandbox: Sandbox, hashes: Mapping[str, str], files: Mapping[str, str]) -> Provenance:
+    entries = [entry for shard in plan.shards for entry in shard.entries]
+    tensors = {
+        entry.name: TensorRecord(hashes[entry.name], entry.name in plan.merged, str(entry.dtype), entry.shape)
+        for entry in entries
+    }
     return Provenance(
         format=FORMAT,
         program_id=plan.program,
         source=plan.source,
         parameters=plan.parameters,
         run_seed=plan.run_seed,
-        selection=patterns,
+        selection=plan.patterns,
         base=plan.base.identity,
         experts={name: expert.identity for name, expert in plan.experts.items()},
-        ignored={
-            name: extra
-            for name, expert in plan.experts.items()
-            if (extra := tuple(tensor for tensor in expert.names if tensor not in known))
-        },
-        isolation=(sandbox.isolation.level, sandbox.isolation.missing),
+        ignored=plan.ignored,
+        isolation=None if plan.form else (sandbox.isolation.level, sandbox.isolation.missing),
         versions=versions(),
         tensors=tensors,
         files=files,

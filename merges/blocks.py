@@ -80,6 +80,19 @@ class Blocks:
         name, checkpoint = self._experts[expert]
         return self._read(checkpoint, repr(name), start, stop, into).sub_(base)
 
+    def plus_base(self, vector: Tensor, start: int, stop: int, dtype: torch.dtype) -> Tensor | None:
+        """The base's block plus `vector`, added in float32 (float64 for a float64 base) and rounded once to `dtype`; None where a value
+        overflows that."""
+        size = stop - start
+        if dtype is torch.float64:
+            raw = self._base.read_part(self.name, start, stop, self.scratch.take("raw", size, dtype))
+            total = torch.add(raw, vector, out=self.scratch.take("sum", size, dtype))
+        else:
+            total = torch.add(self.base(start, stop), vector, out=self.scratch.take("sum", size))
+        if size and not torch.stack(torch.aminmax(total)).to(dtype).to(torch.float64).isfinite().all():
+            return None
+        return total if total.dtype is dtype else self.scratch.take("rounded", size, dtype).copy_(total)
+
     def _read(self, checkpoint: Checkpoint, owner: str, start: int, stop: int, into: str) -> Tensor:
         stored = checkpoint.resolve(self.name) or self.name
         raw = self.scratch.take("raw", stop - start, checkpoint.dtypes[stored])

@@ -105,6 +105,11 @@ class Checkpoint:
         return layer_count(self.names)
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The weight files, in the order of their names."""
+        return tuple(self.path / file for file in sorted(self._open))
+
+    @property
     def tied(self) -> bool:
         """True when the config says that output and input embeddings are one tensor."""
         return bool(self.config.get("tie_word_embeddings", False))

@@ -52,7 +52,7 @@ class Provenance:
         selection: which parameters were merged, as given.
         base, experts: identities of the inputs; experts in the order the program saw them.
         ignored: expert -> tensors it has beyond the base's, which the merge cannot hold.
-        isolation: level of the sandbox and what it lacked.
+        isolation: level of the sandbox and what it lacked; None for a library merge, done here in streamed form.
         versions: of Python and of the packages whose arithmetic and format went in.
         tensors: output tensor -> record.
         files: the other files taken from the base -> BLAKE3 (hex).
@@ -67,7 +67,7 @@ class Provenance:
     base: Identity
     experts: Mapping[str, Identity]
     ignored: Mapping[str, tuple[str, ...]]
-    isolation: tuple[str, tuple[str, ...]]
+    isolation: tuple[str, tuple[str, ...]] | None
     versions: Mapping[str, str]
     tensors: Mapping[str, TensorRecord]
     files: Mapping[str, str]
@@ -169,10 +169,7 @@ def model_card(record: Provenance) -> str:
         *((f"expert {name}", _described(identity)) for name, identity in record.experts.items()),
         ("merged parameters", f"{', '.join(record.selection)}: {merged} of {len(record.tensors)} tensors"),
         ("run seed", str(record.run_seed)),
-        (
-            "sandbox",
-            " without ".join([record.isolation[0], *([", ".join(record.isolation[1])] * bool(record.isolation[1]))]),
-        ),
+        ("sandbox", _isolation(record.isolation)),
         ("made with", ", ".join(f"{key} {value}" for key, value in record.versions.items())),
     ]
     table = ["| provenance | |", "|---|---|", *(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows)]
@@ -198,6 +195,13 @@ def model_card(record: Provenance) -> str:
             "",
         ]
     )
+
+
+def _isolation(isolation: tuple[str, tuple[str, ...]] | None) -> str:
+    if isolation is None:
+        return "none needed: a library merge in streamed form"
+    level, missing = isolation
+    return f"{level} without {', '.join(missing)}" if missing else level
 
 
 def _described(identity: Identity) -> str:

@@ -8,6 +8,7 @@ whole tensor first (a rank) makes a pass of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,18 @@ from merges.contract import program_id
 
 __all__ = ["FORMS", "Form", "form_of"]
 
-Form = Callable[..., Iterator[Tensor]]
-"""`form(blocks, **hyper-parameters)`."""
+
+@dataclass(frozen=True)
+class Form:
+    """A merge in streamed form.
+
+    Attributes:
+        blocks: `blocks(Blocks, **hyper-parameters)` yields the merged task vector's blocks.
+        whole: bytes per element of the tensor that it holds at once, beside its blocks.
+    """
+
+    blocks: Callable[..., Iterator[Tensor]]
+    whole: int = 0
 
 
 def _weights(count: int, given: Mapping[str, float]) -> list[float]:
@@ -66,7 +77,7 @@ class _Edge:
     """The smallest magnitude that a trimmed task vector keeps, and how many values of just that magnitude."""
 
     def __init__(self, blocks: Blocks, expert: int, kept: int) -> None:
-        sizes = blocks.scratch.take("sizes", blocks.elements)
+        sizes = torch.empty(blocks.elements)
         for start, stop in blocks.spans():
             torch.abs(blocks.vector(expert, start, stop), out=sizes[start:stop])
         values = sizes.numpy()
@@ -127,10 +138,10 @@ def ties(blocks: Blocks, *, density: float, scale: float, normalize: float, **we
 
 
 FORMS: Mapping[str, Form] = {
-    "linear": linear,
-    "task_arithmetic": task_arithmetic,
-    "ties": ties,
-    "weighted_task_arithmetic": weighted_task_arithmetic,
+    "linear": Form(linear),
+    "task_arithmetic": Form(task_arithmetic),
+    "ties": Form(ties, whole=4),
+    "weighted_task_arithmetic": Form(weighted_task_arithmetic),
 }
 """Library name -> streamed form."""
 

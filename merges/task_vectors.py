@@ -17,7 +17,7 @@ from merges.checkpoints import Checkpoint, depth_of
 from merges.errors import CheckpointError, OptionError, ShapeError
 from sandbox import TensorJob
 
-__all__ = ["check_compatible", "mergeable", "reseeded", "task_jobs", "tensor_seed"]
+__all__ = ["check_compatible", "mergeable", "misfits", "reseeded", "task_jobs", "tensor_seed"]
 
 
 def mergeable(base: Checkpoint, names: Iterable[str]) -> tuple[str, ...]:
@@ -31,12 +31,17 @@ def check_compatible(base: Checkpoint, experts: Mapping[str, Checkpoint], names:
     Raises:
         ShapeError: the first tensor that does not fit, and how many more there are.
     """
-    problems = [
-        problem for name in names for expert in experts if (problem := _misfit(base, expert, experts[expert], name))
-    ]
+    problems = misfits(base, experts, names)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ShapeError(problems[0] + more)
+
+
+def misfits(base: Checkpoint, experts: Mapping[str, Checkpoint], names: Iterable[str]) -> list[str]:
+    """One line for every tensor of every expert that does not fit the base's."""
+    return [
+        problem for name in names for expert in experts if (problem := _misfit(base, expert, experts[expert], name))
+    ]
 
 
 def tensor_seed(run_seed: int, program_id: str, tensor_name: str) -> int:

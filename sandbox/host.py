@@ -78,6 +78,10 @@ class Sandbox:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
 
+    def another(self) -> Sandbox:
+        """One more with the same limits, for another thread."""
+        return Sandbox(self.limits, allow_none=self._allow_none, device=self._device)
+
     @property
     def isolation(self) -> Isolation:
         """The level that this machine gives, with what is missing; starts the zygote if need be."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from merges import apply, library, target
+from merges import library, merging, plan, target
 from merges.apply import apply_program
 from merges.contract import EXAMPLE, program_id
 from merges.errors import (
@@ -127,7 +127,7 @@ def test_same_inputs_give_the_same_bytes(merge):
 def test_bytes_depend_on_neither_batches_nor_the_shards_of_the_inputs(merge, sharded, monkeypatch):
     source = library.source("dare_linear")
     one = merge(source, "one")
-    monkeypatch.setattr(apply, "BATCH_BYTES", 1)
+    monkeypatch.setattr(plan, "BATCH_BYTES", 1)
     two = merge(source, "two", base=sharded)
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
 
@@ -138,7 +138,7 @@ def test_large_output_is_sharded_and_loads(merge, monkeypatch):
     from merges import layout
 
     whole = weights(merge(out="whole"))
-    monkeypatch.setattr(apply, "plan_shards", lambda entries: layout.plan_shards(entries, 4000))
+    monkeypatch.setattr(plan, "plan_shards", lambda entries, limit: layout.plan_shards(entries, 4000))
     folder = merge()
     assert len(list(folder.glob("model-*-of-*.safetensors"))) > 1
     out = weights(folder)
@@ -255,10 +255,10 @@ def test_disk_that_is_too_small_is_refused_before_anything_is_written(merge, tmp
 
 
 def test_disk_that_fills_during_the_work_leaves_nothing(merge, tmp_path, monkeypatch):
-    def full(file, entry, tensor, merged):
+    def full(work, entry, blocks, merged):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(apply, "_write", full)
+    monkeypatch.setattr(merging, "_write", full)
     with pytest.raises(HostError, match=r"merged: expected to write .* got No space left on device; free some space"):
         merge()
     assert_nothing_left(tmp_path)
@@ -335,7 +335,7 @@ def test_overflow_of_the_bases_dtype_is_found(merge, llamas, edited, tmp_path):
         ({"base": "no-such-folder"}, CheckpointError, r"got no such folder; check the path"),
         ({"experts": {"a": "no-such-folder"}}, CheckpointError, r"got no such folder; check the path"),
         (
-            {"max_memory_bytes": 1000},
+            {"source": EXAMPLE, "max_memory_bytes": 1000},
             OptionError,
             r"max memory: expected at least [\d,]+ bytes for tensor '.*', got 1,000",
         ),
@@ -357,7 +357,7 @@ def test_memory_bound_that_fits_is_kept_to(merge, sandbox, monkeypatch):
         return execute(source, jobs, parameters)
 
     monkeypatch.setattr(sandbox, "execute", watch)
-    merge(max_memory_bytes=20_000)
+    merge(EXAMPLE, max_memory_bytes=20_000, workers=1)
     assert max(biggest) <= 20_000
     assert len(biggest) > 3
 

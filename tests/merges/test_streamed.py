@@ -76,7 +76,7 @@ def test_form_gives_the_bits_of_the_program(
     parameters = {**signature_of(library.source(name)).parameters, **setting}
     scratch = Scratch()
     for tensor in base.names:
-        merged = joined(FORMS[name](Blocks(tensor, base, experts, scratch, block), **parameters))
+        merged = joined(FORMS[name].blocks(Blocks(tensor, base, experts, scratch, block), **parameters))
         flat = expected[tensor].reshape(-1)
         assert torch.equal(merged, flat)
         assert torch.equal(merged.view(torch.int32), flat.contiguous().view(torch.int32)), "a zero of another sign"
@@ -94,7 +94,7 @@ def test_dtypes_may_differ_between_models(tmp_path: Path, llamas: Mapping[str, P
         checkpoints.append((Checkpoint.open(folder), values.float()))
     (base, seed_values), (expert, values) = checkpoints
     blocks = Blocks("w", base, {"a": expert}, Scratch(), 8)
-    merged = joined(FORMS["task_arithmetic"](blocks, scale=0.5))
+    merged = joined(FORMS["task_arithmetic"].blocks(blocks, scale=0.5))
     assert torch.equal(merged, (0.5 * (values - seed_values)).reshape(-1))
 
 
@@ -113,4 +113,4 @@ def test_values_that_are_not_finite_are_refused(
     )
     owner = "the base" if where == "base" else "'a'"
     with pytest.raises(CheckpointError, match=rf"^tensor 'model.norm.weight' of {owner} .*expected finite values, got"):
-        list(FORMS["ties"](blocks, density=0.5, scale=1, normalize=1, **{f"w{i}": 1.0 for i in range(8)}))
+        list(FORMS["ties"].blocks(blocks, density=0.5, scale=1, normalize=1, **{f"w{i}": 1.0 for i in range(8)}))

@@ -1,0 +1,66 @@
+"""What `apply --dry-run` says of a plan: what is merged and what copied, what it needs, and everything that stands in the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from merges.plan import Plan
+from merges.target import SLACK_BYTES
+
+__all__ = ["described", "facts"]
+
+_SHOWN = 20
+"""Problems that are printed; `--json` has them all."""
+
+
+def facts(plan: Plan, out: str | Path) -> dict[str, Any]:
+    """The plan in numbers, for machines. Sizes are in bytes."""
+    entries = [entry for shard in plan.shards for entry in shard.entries]
+    target = Path(out)
+    free = shutil.disk_usage(_existing(target)).free
+    problems = [str(problem) for problem in plan.problems]
+    if os.path.lexists(target):
+        problems.append(f"{target}: expected no such file or folder yet, got one; remove it or choose another name")
+    if free < plan.weight_bytes + SLACK_BYTES:
+        problems.append(f"{target}: expected {plan.weight_bytes + SLACK_BYTES:,} bytes of free disk, got {free:,}; free some space or choose another disk")  # fmt: skip
+    return {
+        "program": plan.program,
+        "computed": "streamed" if plan.form else "sandbox",
+        "parameters": dict(plan.parameters),
+        "merged": sorted(plan.merged),
+        "copied": sorted(entry.name for entry in entries if entry.name not in plan.merged),
+        "ignored": {name: list(tensors) for name, tensors in plan.ignored.items()},
+        "files": [shard.file for shard in plan.shards],
+        "output_bytes": plan.weight_bytes,
+        "free_bytes": free,
+        "memory_bytes": min(plan.memory_bytes, sum(map(plan.need, entries))),
+        "problems": problems,
+    }
+
+
+def described(plan: Plan, out: str | Path) -> list[str]:
+    """The same for people, line by line."""
+    found = facts(plan, out)
+    way = "in streamed form" if plan.form else "in the sandbox"
+    lines = [
+        f"program {plan.program}, {way}: {len(found['merged'])} tensors merged, {len(found['copied'])} copied from the base",
+        f"output: {found['output_bytes']:,} bytes in {len(found['files'])} file(s); {found['free_bytes']:,} bytes of disk are free",
+        f"memory: up to {found['memory_bytes']:,} bytes for tensors at once, beside the interpreter",
+    ]
+    lines += [
+        f"expert {name}: {len(tensors)} tensors that the base does not have are left out, first {tensors[0]}"
+        for name, tensors in found["ignored"].items()
+    ]
+    problems = found["problems"]
+    lines += [f"problem: {problem}" for problem in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"and {len(problems) - _SHOWN} more (--json lists them)")
+    return lines
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above the target that is there."""
+    return next((parent for parent in path.absolute().parents if parent.is_dir()), Path("/"))

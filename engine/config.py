@@ -24,8 +24,8 @@ Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 
-PAIRWISE = frozenset({"slerp", "nuslerp"})
-"""Human-made merges of exactly two models."""
+TAKES = {"slerp": 2, "nuslerp": 2, "nearswap": 1, "arcee_fusion": 1}
+"""Human-made merges of just so many models."""
 
 
 class _Section(BaseModel):
@@ -161,12 +161,12 @@ class CampaignConfig(_Section):
     learn: LearnSection = LearnSection()
 
     @model_validator(mode="after")
-    def _pairs_only(self) -> CampaignConfig:
+    def _as_many_as_there_are(self) -> CampaignConfig:
         count = len(self.models.experts)
-        if count != 2 and (wrong := PAIRWISE.intersection(self.baselines.names)):
-            raise ValueError(
-                f"methods for {count} experts in baselines.names (leave out {', '.join(sorted(wrong))}, for 2 only)"
-            )
+        wrong = {name: TAKES[name] for name in sorted(self.baselines.names) if TAKES.get(name, count) != count}
+        if wrong:
+            listed = ", ".join(f"{name}, for {takes} only" for name, takes in wrong.items())
+            raise ValueError(f"methods for {count} experts in baselines.names (leave out {listed})")
         return self
 
 

@@ -20,8 +20,10 @@ TENSORS = load_file(GOLDENS / "tensors.safetensors")
 CASES = json.loads((GOLDENS / "cases.json").read_text())
 SHAPES = [(37,), (12, 17), (3, 5, 8)]
 PAIRS_ONLY = {"slerp", "nuslerp"}
-RANDOM = {"dare_linear", "dare_ties"}
-ORDER_MATTERS = PAIRS_ONLY
+ONE_ONLY = {"nearswap", "arcee_fusion"}
+RANDOM = {"dare_linear", "dare_ties", "della", "della_linear"}
+DARE = {"dare_linear", "dare_ties"}
+ORDER_MATTERS = PAIRS_ONLY | ONE_ONLY
 
 
 def vectors(count: int, shape: tuple[int, ...] = (12, 17), seed: int = 0) -> list[torch.Tensor]:
@@ -31,7 +33,7 @@ def vectors(count: int, shape: tuple[int, ...] = (12, 17), seed: int = 0) -> lis
 
 
 def count_for(name: str) -> int:
-    return 2 if name in PAIRS_ONLY else 3
+    return 1 if name in ONE_ONLY else 2 if name in PAIRS_ONLY else 3
 
 
 @pytest.mark.parametrize("program", library.names())
@@ -62,7 +64,7 @@ def test_goldens_cover_every_program():
     assert {case["program"] for case in CASES} == set(library.names())
 
 
-@pytest.mark.parametrize("program", sorted(RANDOM))
+@pytest.mark.parametrize("program", sorted(DARE))
 @pytest.mark.parametrize(("peer", "rescale"), [("mergekit", 0), ("peft", 1)])
 def test_goldens_cover_dropping(program, peer, rescale):
     dropping = [c for c in CASES if c["program"] == program and peer in c and c["parameters"]["density"] < 1]
@@ -211,7 +213,7 @@ def test_model_stock_of_orthogonal_experts_stays_at_the_base_and_ignores_their_n
     torch.testing.assert_close(tiny * 1e6, run("model_stock", models), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(RANDOM))
+@pytest.mark.parametrize("name", sorted(DARE))
 def test_dare_keeps_its_rate_and_repeats_with_its_seed(run, name):
     model, zeros, n, density = torch.ones(300, 300), torch.zeros(300, 300), 90_000, 0.3
     merged = run(name, [model, zeros], density=density, scale=1.0, seed=5)
@@ -229,6 +231,31 @@ def test_dare_keeps_the_expectation(run, run_jobs, job):
     # variance of one value: (1/p - 1) * sum of squares, here with p = 1/2
     deviation = (sum(m.square() for m in models) / len(draws)).sqrt()
     assert ((draws.mean(0) - expected).abs() < 5 * deviation).all()
+
+
+@pytest.mark.parametrize("name", ["della", "della_linear"])
+def test_della_keeps_the_large_likelier_and_repeats_with_its_seed(run, name):
+    model = torch.linspace(0.01, 1.0, 300).repeat(300, 1)
+    settings = {"density": 0.4, "epsilon": 0.3, "scale": 1.0, "rescale": 0}
+    merged = run(name, [model, torch.zeros_like(model)], seed=5, **settings)
+    kept = (merged != 0).float().mean(dim=0)
+    expected = torch.linspace(0.1, 0.7, 300)
+    assert ((kept - expected).abs() < 5 * (expected * (1 - expected) / 300).sqrt()).all()
+    assert torch.equal(merged, run(name, [model, torch.zeros_like(model)], seed=5, **settings))
+    assert not torch.equal(merged, run(name, [model, torch.zeros_like(model)], seed=6, **settings))
+
+
+def test_della_keeps_the_expectation(run, run_jobs, job):
+    models = vectors(3, (8, 9))
+    jobs = [job(models, seed=seed, name=str(seed)) for seed in range(400)]
+    draws = torch.stack(list(run_jobs("della_linear", jobs, {"density": 0.5, "scale": 1.0}).values()))
+    deviation = ((1 / 0.35 - 1) * sum(m.square() for m in models) / len(draws)).sqrt()  # at the least probability
+    assert ((draws.mean(0) - run("task_arithmetic", models, scale=1.0)).abs() < 5 * deviation).all()
+
+
+def test_della_of_a_window_that_does_not_fit_is_refused(run):
+    with pytest.raises(AssertionError, match="have to lie between 0 and 1"):
+        run("della", vectors(2), density=0.9, epsilon=0.2)
 
 
 def test_dare_masks_of_the_models_are_independent(run):

@@ -101,6 +101,23 @@ def cases() -> list[dict]:
         add("dare_linear", {"density": density, "scale": 1.0}, "dare_linear", theirs, peer="peft", seed=13)
     theirs = {"weight": 1.0, "density": 0.6}  # peft elects signs before it weighs, so only equal weights agree
     add("dare_ties", {"density": 0.6, "scale": 1.0, "normalize": 1}, "dare_ties", theirs, peer="peft", seed=14)
+    add("breadcrumbs_ties", {"density": 0.7, "gamma": 0.1, "scale": 0.5}, "breadcrumbs_ties", crumbs)
+    theirs = {**fewer, "normalize": True}
+    add("breadcrumbs_ties", {"density": 0.95, "gamma": 0.2, "scale": 1.0, "normalize": 1}, "breadcrumbs_ties", theirs)
+    add("sce", {}, "sce", {})
+    add("sce", {"density": 0.4}, "sce", {"select_topk": 0.4})
+    add("ram", {"epsilon": 0.1}, "ram", {"epsilon": 0.1})
+    add("ramplus", {"epsilon": 0.2}, "ramplus_tl", {"epsilon": 0.2})
+    add("ramplus", {"epsilon": 0.3, "r": 0.5, "alpha": 3.0}, "ramplus_tl", {"epsilon": 0.3, "r": 0.5, "alpha": 3.0})
+    add("karcher", {}, "karcher", {})
+    add("karcher", {"steps": 2}, "karcher", {"max_iter": 2})
+    add("multislerp", {}, "multislerp", {"weight": 1.0})
+    add("multislerp", {}, "multislerp", {"weight": None})
+    add("nearswap", {"t": 0.1}, "nearswap", {"t": 0.1}, (1,))
+    add("arcee_fusion", {}, "arcee_fusion", {}, (1,))
+    for program, density, scale in (("della_linear", 0.5, 0.6), ("della", 0.3, 0.7)):
+        theirs = {**plain, "density": density, "epsilon": 0.1, "lambda": scale}
+        add(program, {"density": density, "epsilon": 0.1, "scale": scale, "rescale": 0}, program, theirs, seed=15)
     return listed
 
 
@@ -132,8 +149,8 @@ def merged(case: dict, tensors: list[torch.Tensor]) -> torch.Tensor:
     if "peft" in case:
         return merged_by_peft(case, tensors)
     base, experts = tensors[0], tensors[1 : case["experts"] + 1]
-    if case["method"] == "linear":
-        return merge_tensors(experts, "linear", parameters=case["mergekit"])
+    if case["method"] in ("linear", "karcher"):
+        return merge_tensors(experts, case["method"], parameters=case["mergekit"])
     if case["method"] == "slerp":
         return merge_tensors(experts, "slerp", parameters=case["mergekit"], base_index=0)
     settings = dict(case["mergekit"])

@@ -1,0 +1,18 @@
+"""Reinforced Agent Merging: add what one expert alone has changed, average what several have.
+
+https://arxiv.org/abs/2601.13572
+
+    c   = number of experts with |tau_i| > epsilon, value by value
+    tau = sum_{i: |tau_i| > epsilon} tau_i / c
+
+Same numbers as mergekit's `ram`. With r and alpha an expert's own changes are made larger where it shares many: see `ramplus`.
+"""
+
+import torch
+
+
+def merge_models(model_dict, device, *, epsilon=1e-5):
+    """Average over the experts that changed a value."""
+    vectors = torch.stack([vector.to(device) for vector in model_dict.values()])
+    changed = vectors.abs() > epsilon
+    return (vectors * changed).sum(dim=0) / changed.sum(dim=0).clamp(min=1)

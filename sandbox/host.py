@@ -192,7 +192,10 @@ class Sandbox:
                 self._start()
 
     def _start(self) -> _Zygote:
-        zygote = _Zygote(self._device)
+        try:
+            zygote = _Zygote(self._device)
+        except ZygoteError:  # once more, as for one that dies at work: it may have been killed from outside
+            zygote = _Zygote(self._device)
         if zygote.isolation.level == "NONE" and not self._allow_none:
             zygote.close()
             missing = "; ".join(zygote.isolation.missing)
@@ -235,7 +238,8 @@ class _Zygote:
         except (OSError, ZygoteError, ValueError, KeyError, TypeError) as error:
             last = os.pread(self._errors, 65536, 0).decode("utf-8", "replace").strip().splitlines()[-1:]
             self.close()
-            raise ZygoteError(f"the sandbox's process did not start: {' '.join(last) or error}") from error
+            why = " ".join(last) or f"{error}, exit status {self._process.returncode}"
+            raise ZygoteError(f"the sandbox's process did not start: {why}") from error
 
     def run(self, descriptors: list[int], limits: Limits) -> Outcome:
         """Send one program, wait by our own clock, have the tree killed when the time is up.

@@ -132,7 +132,14 @@ def test_what_the_gate_lets_crash_takes_only_itself_down(name: str, real: Sandbo
     """Bugs of Python and numpy that plain names reach. The process is what holds them."""
     result = real.execute("def merge_models(m, d):\n" + CONTAINED[name], jobs)
     assert not result.ok
-    assert str(result.reason) in ("crash", "syscall", "exception", "memory", "cpu", "timeout")  # whatever spoilt memory does
+    assert str(result.reason) in (
+        "crash",
+        "syscall",
+        "exception",
+        "memory",
+        "cpu",
+        "timeout",
+    )  # whatever spoilt memory does
     assert real.execute("def merge_models(m, d):\n    return m['a']\n", jobs).ok
 
 

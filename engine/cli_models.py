@@ -102,7 +102,7 @@ def apply_command(
     from engine import locations
     from engine.bench import expert_names
     from engine.programs import find_program
-    from merges.apply import apply_program, plan_merge
+    from merges.apply import apply_program, cores, plan_merge
     from merges.errors import MergeUserError
     from merges.preflight import described, facts
     from sandbox import Sandbox
@@ -116,8 +116,10 @@ def apply_command(
              "parameters": _numbers(param), "run_seed": seed, "max_memory_bytes": _bytes(max_memory)}  # fmt: skip
     if dry_run:
         plan = plan_merge(found.source, **asked)
-        print(json.dumps(facts(plan, out)) if as_json else "\n".join(described(plan, out)))
-        if facts(plan, out)["problems"]:
+        threads = workers or cores()
+        found_out = facts(plan, out, threads)
+        print(json.dumps(found_out) if as_json else "\n".join(described(plan, out, threads)))
+        if found_out["problems"]:
             raise MergeUserError(
                 f"{out}: expected a merge that can be done, got the problems above; mend them and try again"
             )

@@ -32,7 +32,7 @@ from merges.provenance import (
 from merges.target import check_absent, staged
 from sandbox import Sandbox, check
 
-__all__ = ["COPIED_FILES", "apply_program", "plan_merge", "refuse"]
+__all__ = ["COPIED_FILES", "apply_program", "cores", "plan_merge", "refuse"]
 
 COPIED_FILES = (
     "config.json",
@@ -109,7 +109,7 @@ def apply_program(
     digest = plan.digest()
     with staged(target, plan.weight_bytes, digest) as folder:
         with OutputFiles(folder, plan.shards, digest) as output:
-            merge_tensors(plan, output, sandbox, workers or _cores(), progress)
+            merge_tensors(plan, output, sandbox, workers or cores(), progress)
             hashes = dict(output.done)
         (folder / JOURNAL_FILE).unlink()
         if len(plan.shards) > 1:
@@ -158,7 +158,8 @@ def refuse(plan: Plan) -> None:
         raise type(plan.problems[0])(str(plan.problems[0]) + more)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 

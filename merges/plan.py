@@ -142,7 +142,7 @@ def make_plan(
         )
     program = program_id(source)
     shards = plan_shards((Entry(name, base.shapes[name], base.dtypes[name]) for name in names), max_shard_bytes)
-    plan = Plan(source, program, parameters, run_seed, base, experts, patterns, frozenset(merged), shards, form_of(program),
+    plan = Plan(source, program, parameters, run_seed, base, experts, patterns, frozenset(merged), shards, form_of(program, len(experts)),
                 max_memory_bytes or DEFAULT_MEMORY_BYTES, block, ())  # fmt: skip
     problems: list[MergeUserError] = [ShapeError(text) for text in misfits(base, experts, merged)]
     if max_memory_bytes is not None:

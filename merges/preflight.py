@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from merges.layout import Entry
 from merges.plan import Plan
 from merges.target import SLACK_BYTES
 
@@ -16,8 +18,8 @@ _SHOWN = 20
 """Problems that are printed; `--json` has them all."""
 
 
-def facts(plan: Plan, out: str | Path) -> dict[str, Any]:
-    """The plan in numbers, for machines. Sizes are in bytes."""
+def facts(plan: Plan, out: str | Path, workers: int = 1) -> dict[str, Any]:
+    """The plan in numbers, for machines, if so many threads do it. Sizes are in bytes."""
     entries = [entry for shard in plan.shards for entry in shard.entries]
     target = Path(out)
     free = shutil.disk_usage(_existing(target)).free
@@ -36,14 +38,20 @@ def facts(plan: Plan, out: str | Path) -> dict[str, Any]:
         "files": [shard.file for shard in plan.shards],
         "output_bytes": plan.weight_bytes,
         "free_bytes": free,
-        "memory_bytes": min(plan.memory_bytes, sum(map(plan.need, entries))),
+        "memory_bytes": _held(plan, entries, workers),
         "problems": problems,
     }
 
 
-def described(plan: Plan, out: str | Path) -> list[str]:
+def _held(plan: Plan, entries: Sequence[Entry], workers: int) -> int:
+    """Bytes of tensors held at once at the most: by as many steps as there are threads, but no more than the bound, unless one step alone needs more."""
+    steps = sorted((sum(map(plan.need, batch)) for batch in plan.batches(entries)), reverse=True)
+    return max(steps[0], min(plan.memory_bytes, sum(steps[:workers])))
+
+
+def described(plan: Plan, out: str | Path, workers: int = 1) -> list[str]:
     """The same for people, line by line."""
-    found = facts(plan, out)
+    found = facts(plan, out, workers)
     way = "in streamed form" if plan.form else "in the sandbox"
     lines = [
         f"program {plan.program}, {way}: {len(found['merged'])} tensors merged, {len(found['copied'])} copied from the base",

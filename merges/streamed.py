@@ -33,10 +33,12 @@ class Form:
     Attributes:
         blocks: `blocks(Blocks, **hyper-parameters)` yields the merged task vector's blocks.
         whole: bytes per element of the tensor that it holds at once, beside its blocks.
+        takes: how many experts; None: any number. With another number the program says so itself, in the sandbox.
     """
 
     blocks: Callable[..., Iterator[Tensor]]
     whole: int = 0
+    takes: int | None = None
 
 
 def _weights(count: int, given: Mapping[str, float]) -> list[float]:
@@ -192,8 +194,17 @@ def _agreeing(total: Tensor, vectors: list[Tensor], weights: list[float], scratc
     return merged, divisor
 
 
+def nearswap(blocks: Blocks, *, t: float) -> Iterator[Tensor]:
+    """min(1, t / |tau|) * tau, for one expert."""
+    for start, stop in blocks.spans():
+        vector = blocks.vector(0, start, stop)
+        weight = torch.abs(vector, out=blocks.scratch.take("weight", stop - start)).clamp_(min=1e-6)
+        yield weight.reciprocal_().mul_(t).clamp_(min=0, max=1).mul_(vector)
+
+
 FORMS: Mapping[str, Form] = {
     "linear": Form(linear),
+    "nearswap": Form(nearswap, takes=1),
     "task_arithmetic": Form(task_arithmetic),
     "ties": Form(ties, whole=4),
     "weighted_task_arithmetic": Form(weighted_task_arithmetic),
@@ -201,6 +212,7 @@ FORMS: Mapping[str, Form] = {
 """Library name -> streamed form."""
 
 
-def form_of(program: str) -> Form | None:
-    """The streamed form of the program with this id, if it is a library program that has one."""
-    return next((form for name, form in FORMS.items() if program_id(library.source(name)) == program), None)
+def form_of(program: str, experts: int) -> Form | None:
+    """The streamed form of the program with this id, if it is a library program that has one for so many experts."""
+    found = next((form for name, form in FORMS.items() if program_id(library.source(name)) == program), None)
+    return found if found is not None and found.takes in (None, experts) else None

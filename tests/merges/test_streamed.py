@@ -20,6 +20,7 @@ from merges.task_vectors import task_jobs
 
 SETTINGS: Mapping[str, list[dict[str, float]]] = {
     "linear": [{}, {"w0": 0.3, "w1": -1.7, "w2": 1.1}, {"w0": 1.0, "w1": -1.0, "w2": 0.0}],
+    "nearswap": [{}, {"t": 0.05}, {"t": -1}],
     "task_arithmetic": [{}, {"scale": -1.3}, {"scale": 0}],
     "weighted_task_arithmetic": [{}, {"scale": 0.7, "w0": 0.1, "w1": -2.0, "w2": 0.0}],
     "ties": [
@@ -56,9 +57,10 @@ def joined(blocks: Iterator[Tensor]) -> Tensor:
 def test_every_form_has_settings_and_is_found_by_its_programs_id() -> None:
     assert set(SETTINGS) == set(FORMS)
     for name, form in FORMS.items():
-        assert form_of(program_id(library.source(name))) is form
-    assert form_of(program_id(library.source("slerp"))) is None
-    assert form_of(program_id("def merge_models(m, d):\n    return m\n")) is None
+        assert form_of(program_id(library.source(name)), form.takes or 3) is form
+    assert form_of(program_id(library.source("nearswap")), 2) is None
+    assert form_of(program_id(library.source("slerp")), 2) is None
+    assert form_of(program_id("def merge_models(m, d):\n    return m\n"), 2) is None
 
 
 @pytest.mark.parametrize("block", [7, 96, 1 << 17])
@@ -71,6 +73,7 @@ def test_form_gives_the_bits_of_the_program(
     run_jobs: Callable[..., Mapping[str, Tensor]],
 ) -> None:
     base, experts = models
+    experts = dict(list(experts.items())[: FORMS[name].takes])
     jobs = task_jobs(base, experts, base.names, run_seed=0, program_id="p")
     expected = run_jobs(name, jobs, setting)
     parameters = {**signature_of(library.source(name)).parameters, **setting}

@@ -142,7 +142,7 @@ def _thread(work: _Work, sandbox: Sandbox) -> None:
                 batch = next(work.batches, None)
             if batch is None:
                 break
-            need = sum(work.plan.need(entry) for entry in batch)
+            need = work.plan.held(batch)
             work.budget.take(need)
             try:
                 _batch(work, batch, sandbox, scratch)

@@ -85,6 +85,11 @@ class Plan:
             elements * 4 * 2 * (len(self.experts) + 2)
         )  # float32 inputs here and in the sandbox, and the result in both
 
+    def held(self, batch: Sequence[Entry]) -> int:
+        """Bytes held for one step: of all its tensors in a sandbox, of one after the other in streamed form."""
+        needs = map(self.need, batch)
+        return max(needs) if self.form is not None else sum(needs)
+
     def batches(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         """The tensors in the order in which the base's files have them, small ones together."""
         place = {name: number for number, name in enumerate(self.base.names)}

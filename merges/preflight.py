@@ -45,7 +45,7 @@ def facts(plan: Plan, out: str | Path, workers: int = 1) -> dict[str, Any]:
 
 def _held(plan: Plan, entries: Sequence[Entry], workers: int) -> int:
     """Bytes of tensors held at once at the most: by as many steps as there are threads, but no more than the bound, unless one step alone needs more."""
-    steps = sorted((sum(map(plan.need, batch)) for batch in plan.batches(entries)), reverse=True)
+    steps = sorted(map(plan.held, plan.batches(entries)), reverse=True)
     return max(steps[0], min(plan.memory_bytes, sum(steps[:workers])))
 
 

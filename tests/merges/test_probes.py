@@ -110,7 +110,8 @@ def test_float_noise_seldom_splits_equals():
 
 
 def test_library_differs_in_behaviour_but_for_the_two_forms_of_task_arithmetic(run_jobs):
-    hashes = {name: behaviour_hash(run_jobs(name, probe_jobs())) for name in library.names() if "slerp" not in name}
+    of_three = set(library.names()) - {"slerp", "nuslerp", "nearswap", "arcee_fusion"}
+    hashes = {name: behaviour_hash(run_jobs(name, probe_jobs())) for name in of_three}
     assert hashes["task_arithmetic"] == hashes["weighted_task_arithmetic"]  # with their defaults they are one program
     assert len(set(hashes.values())) == len(hashes) - 1
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from merges.errors import (
+    BusyTargetError,
     CheckpointError,
     HostError,
     MergeError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTRACT",
     "EXAMPLE",
+    "BusyTargetError",
     "Checkpoint",
     "CheckpointError",
     "HostError",

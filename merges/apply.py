@@ -83,7 +83,6 @@ def apply_program(
         max_memory_bytes: bound for tensors held at once (the interpreter and libraries come on top); None: no bound
             but the largest tensor's need.
         progress: see `Progress`.
-
         workers: threads; None: one a core.
 
     Returns:

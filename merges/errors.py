@@ -8,6 +8,7 @@
         │   └── ShapeError         experts and base do not fit together inside the merge
         ├── SelectionError         the selection names no tensor
         ├── TargetError            the output cannot be made: it exists, is not writable, does not fit the disk
+        │   └── BusyTargetError    another process is making it
         ├── OptionError            an option has a value that cannot be used
         └── UnknownProgramError    no such program in the library
 
@@ -75,6 +76,10 @@ class SelectionError(MergeUserError):
 
 class TargetError(MergeUserError):
     """The output folder cannot be made."""
+
+
+class BusyTargetError(TargetError):
+    """Another process makes the same output at this moment; its work is left alone."""
 
 
 class OptionError(MergeUserError):

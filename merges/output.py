@@ -16,7 +16,7 @@ from types import TracebackType
 
 from blake3 import blake3
 
-from merges.errors import TargetError
+from merges.errors import BusyTargetError
 from merges.layout import Entry, Shard
 
 __all__ = ["JOURNAL_FILE", "OutputFiles", "TensorWriter"]
@@ -54,7 +54,7 @@ class OutputFiles:
         digest: what tells this merge from any other; a journal with another one is of no use.
 
     Raises:
-        TargetError: another process writes to this folder.
+        BusyTargetError: another process writes to this folder.
         OSError: the folder cannot be written to, or the disk is full.
     """
 
@@ -81,7 +81,7 @@ class OutputFiles:
         try:
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise TargetError(
+            raise BusyTargetError(
                 f"{folder}: expected to be alone, got another process that makes the same merge; wait for it"
             ) from error
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from merges.errors import HostError, TargetError
+from merges.errors import BusyTargetError, HostError, TargetError
 
 __all__ = ["check_absent", "staged"]
 
@@ -61,6 +61,7 @@ def staged(target: Path, weight_bytes: int, digest: str) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise TargetError(f"{target}: expected a place to write, got {error.strerror}; choose another") from error
+    ours = True
     try:
         yield folder
         check_absent(target)
@@ -71,5 +72,9 @@ def staged(target: Path, weight_bytes: int, digest: str) -> Iterator[Path]:
         raise HostError(
             f"{target}: expected to write {weight_bytes:,} bytes of weights, got {error.strerror or error}; {advice}"
         ) from error
+    except BusyTargetError:
+        ours = False
+        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if ours:
+            shutil.rmtree(folder, ignore_errors=True)

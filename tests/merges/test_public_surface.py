@@ -13,6 +13,7 @@ SURFACE = [
     "CONTRACT",
     "EXAMPLE",
     "Checkpoint",
+    "BusyTargetError",
     "CheckpointError",
     "HostError",
     "Identity",

@@ -25,10 +25,11 @@ from sandbox import copies
 from sandbox.classes import CANDIDATE_MODULE, TYPE, StandInType, base_of, build, class_of, is_own, real_of
 from sandbox.facade import Facade
 from sandbox.gate import CANDIDATE_FILE
+from sandbox.inert import QUIET_METHODS, Logger, Switches
 from sandbox.names_python import BUILTINS, READABLE_SPECIALS
 from sandbox.names_torch import TENSOR_WRITABLE
 from sandbox.readable import FORMATTERS, names_of
-from sandbox.replacements import QUIET_METHODS, TENSOR_METHODS, Logger, Switches, is_own_function, takes_items
+from sandbox.replacements import TENSOR_METHODS, is_own_function, takes_items
 from sandbox.rules import PolicyViolation, Refusal
 from sandbox.transformer import CASES_GUARD, ITEM_GUARD, READ_GUARD, WRAPPERS, WRITE_GUARD
 

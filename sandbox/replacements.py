@@ -1,5 +1,5 @@
 """What a merge program gets in place of some library functions: those that write attributes of what they are handed, give memory as
-it was left, ask the operating system for chance, compute in an order nobody fixed, or ask for hardware that is not given.
+it was left, ask the operating system for chance, or compute in an order nobody fixed (what does nothing at all: `inert.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from RestrictedPython.transformer import INSPECT_ATTRIBUTES
 from sandbox import copies
 from sandbox.classes import BASE_FUNCTIONS, BaseFunction, adopt, given_class, is_own, plain_name, real_of, stand_in
 from sandbox.gate import CANDIDATE_FILE
+from sandbox.inert import inert
 
 
 def is_own_function(value: object) -> bool:
@@ -281,17 +282,6 @@ def _errstate(**options: Any) -> np.errstate:
     return np.errstate(**{name: value for name, value in options.items() if name != "call"})
 
 
-# What is not given, or does nothing.
-
-
-def _false() -> bool:
-    return False
-
-
-def _no_text(*_: object, **__: object) -> str:
-    return ""
-
-
 def _default_dtype(dtype: torch.dtype) -> None:
     if dtype is not torch.float32:
         raise TypeError("the default dtype is float32; name another where a tensor is made")
@@ -307,28 +297,6 @@ def _fork_rng(*_: object, **__: object) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def _zero(*_: object, **__: object) -> int:
-    return 0
-
-
-def _zero_seconds() -> float:
-    return 0.0
-
-
-def _nothing(*_: object, **__: object) -> None:
-    return None
-
-
-class _Quiet:
-    """A context manager that does nothing."""
-
-    def __enter__(self) -> list[Any]:
-        return []
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
 def _namespace(**values: Any) -> types.SimpleNamespace:
     """An attribute such as `__array_interface__` would tell numpy where in memory to look."""
     for name in values:
@@ -336,85 +304,25 @@ def _namespace(**values: Any) -> types.SimpleNamespace:
     return types.SimpleNamespace(**values)
 
 
-class Switches:
-    """`torch.backends.cudnn` and `torch.backends.cuda.matmul`: may be set to anything, and stay as they are."""
-
-    deterministic = benchmark = enabled = allow_tf32 = False
-
-    def __setattr__(self, name: str, value: object) -> None:
-        return None
-
-
-def _no_memory() -> tuple[int, int]:
-    return 0, 0
-
-
-def _no_name(*_: object) -> str:
-    return "none"
-
-
-QUIET_METHODS = frozenset(
-    {"debug", "info", "warning", "error", "critical", "exception", "log", "setLevel", "addHandler"}
-)
-
-
-class Logger:
-    """What `logging.getLogger` gives."""
-
-    name = "candidate"
-
-    debug = info = warning = error = critical = exception = log = setLevel = addHandler = _nothing
-
-
-def _quiet(*_: object, **__: object) -> _Quiet:
-    return _Quiet()
-
-
-def _logger(*_: object, **__: object) -> Logger:
-    return Logger()
-
-
 def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
     """Full name -> what a program gets for it. `modules`: the allow-list."""
-    cuda_nothing = (
-        "ipc_collect",
-        "set_device",
-        "empty_cache",
-        "synchronize",
-        "manual_seed",
-        "manual_seed_all",
-        "reset_peak_memory_stats",
-    )
     tensor_classes = [name for name in modules["torch"] if name.endswith("Tensor")]
     return {
-        **{f"warnings.{name}": _nothing for name in modules["warnings"] - {"catch_warnings"}},
-        **{f"logging.{name}": _nothing for name in modules["logging"] if name.islower()},
-        **{f"time.{name}": _zero_seconds for name in modules["time"]},
-        **{f"torch.cuda.{name}": _nothing for name in cuda_nothing},
-        **{f"torch.cuda.{name}": _zero for name in ("device_count", "current_device", "memory_allocated", "max_memory_allocated")},
-        **{f"torch.cuda.{name}": _false for name in ("is_available", "is_initialized", "is_bf16_supported")},
-        **{f"torch.backends.{path}": _false for path in ("cuda.is_available", "cuda.is_built", "mps.is_available", "mps.is_built")},
+        **inert(modules),
         **{f"torch.{name}": _tensor_class(getattr(torch, name)) for name in tensor_classes},
         **{f"torch.{name}": _from_data(getattr(torch, name)) for name in ("tensor", "as_tensor", "asarray")},
         **{f"torch.{name}": _zeroed(getattr(torch, name), _fill_tensor) for name in ("empty", "empty_like")},
-        **{f"torch.{name}": _nothing for name in ("set_printoptions", "set_float32_matmul_precision", "use_deterministic_algorithms", "set_num_threads")},
         "torch.set_default_dtype": _default_dtype,
         "torch.random.fork_rng": _fork_rng,
-        "torch.backends.cuda.matmul": Switches(),
-        "traceback.print_exc": _nothing,
-        "traceback.format_exc": _no_text,
         **{f"numpy.{name}": _zeroed(getattr(np, name), _fill_array) for name in ("empty", "empty_like")},
         **{f"typing.{name}": _itself for name in ("final", "overload", "override")},
         **{f"typing.{name}": BaseFunction(real) for real, name in BASE_FUNCTIONS.items()},
-        **{f"gc.{name}": _zero for name in modules["gc"]},
         "numpy.ndarray": stand_in(np.ndarray),
         "numpy.errstate": _errstate,
         "numpy.random.seed": _seed_numpy,
         "numpy.random.default_rng": _default_rng,
         "numpy.random.RandomState": stand_in(np.random.RandomState, _random_state),
         "numpy.random.Generator": stand_in(np.random.Generator),
-        "torch.mps.is_available": _false,
-        "torch.mps.empty_cache": _nothing,
         "torch.manual_seed": _seed_torch,
         "torch.random.manual_seed": _seed_torch,
         "torch.linalg.lstsq": _lstsq,
@@ -423,9 +331,6 @@ def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
         "numpy.typing.NDArray": stand_in(np.ndarray),
         "numpy.typing.ArrayLike": typing.Any,
         "numpy.typing.DTypeLike": typing.Any,
-        "torch.cuda.mem_get_info": _no_memory,
-        "torch.cuda.get_device_name": _no_name,
-        "torch.backends.cudnn": Switches(),
         "types.SimpleNamespace": stand_in(types.SimpleNamespace, _namespace),
         "functools.wraps": _wraps,
         "functools.update_wrapper": _update_wrapper,
@@ -444,9 +349,4 @@ def replacements(modules: Mapping[str, frozenset[str]]) -> dict[str, Any]:
         "abc.abstractmethod": _abstractmethod,
         "random.Random": SeededRandom,
         "random.seed": _seed_random,
-        "warnings.catch_warnings": _quiet,
-        "logging.getLogger": _logger,
-        "time.time_ns": _zero,
-        "time.perf_counter_ns": _zero,
-        "time.sleep": _nothing,
     }  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.confinement import cgroups
+from sandbox.confinement import session
 from sandbox.confinement.layers import LAYERS, Layer, Step, confine
 from sandbox.confinement.plan import LayerAbsent, Plan
 from sandbox.records import GIB
@@ -32,10 +32,10 @@ class Findings:
 
 def measure() -> Findings:
     """Probe every layer alone, then all that hold together."""
-    cgroups.prepare_probes()
-    problems = {
-        layer.name: next(filter(None, (_probe_one(layer, probe) for probe in layer.probes)), None) for layer in LAYERS
-    }
+    problems = {}
+    for layer in LAYERS:
+        with layer.around():
+            problems[layer.name] = next(filter(None, (_probe_one(layer, probe) for probe in layer.probes)), None)
     held = tuple(name for name, problem in problems.items() if problem is None)
     lines = {layer: f"{layer.name}: {problems[layer.name]}; {layer.fix}" for layer in LAYERS if layer.name not in held}
     missing = [line for layer, line in lines.items() if not layer.extra]
@@ -118,6 +118,7 @@ def _forked_child(act: Step, parent: int, reader: int, writer: int) -> None:
     status = 1
     try:
         signal.alarm(_PROBE_SECONDS)
+        session.go_first()
         os.dup2(writer, 1)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         act(Plan(parent, pages * os.sysconf("SC_PAGE_SIZE") + GIB, 5))

@@ -258,8 +258,6 @@ def main(descriptor: int, device: str) -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     findings = selftest.measure()
     _silence()
-    if cgroups.group:
-        cgroups.group.limit_memory(cgroups.ZYGOTE_BYTES)  # the probes had left a bound
     clock.find()
     pages.settle()
     folders = [str(folder) for folder in cgroups.group.folders] if cgroups.group else []

@@ -66,6 +66,7 @@ EXIT_CODES = {
         "UserError": 2,
     },
     "merges.errors": {
+        "BusyTargetError": 2,
         "CheckpointError": 2,
         "HostError": 1,
         "MergeError": 1,

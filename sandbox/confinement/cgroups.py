@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,11 @@ class Group:
         now = int((self.memory / ("memory.current" if self.version == 2 else "memory.usage_in_bytes")).read_text())
         bound = self.memory / ("memory.max" if self.version == 2 else "memory.limit_in_bytes")
         bound.write_text(str(now + extra + SLACK_BYTES))
+
+    def cached_bytes(self) -> int:
+        """What the group holds of files, which the kernel takes back before it kills: they count towards the limit."""
+        counts = dict(line.split() for line in (self.memory / "memory.stat").read_text().splitlines())
+        return int(counts["file" if self.version == 2 else "total_cache"])
 
     def limit_processes(self, children: int) -> None:
         """Let the group have so many tasks more than now."""
@@ -148,16 +153,23 @@ def apply(plan: Plan) -> None:
         raise LayerAbsent("no control group with memory and pids may be made here")
 
 
-def prepare_probes() -> None:
-    """Bounds for the probes, set by the zygote before the first of them."""
-    if group is not None:
-        group.limit_processes(1)
-        group.limit_memory(_PROBE_LIMIT)
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Bounds for this layer's probes. That of memory is lifted again: where a probe has just been killed for it, the next allocation of
+    anybody in the group, the zygote's too, might be the next to be killed for."""
+    if group is None:
+        yield
+        return
+    group.limit_processes(1)
+    group.limit_memory(_PROBE_LIMIT)
+    yield
+    group.limit_memory(ZYGOTE_BYTES)
 
 
 def probe_memory(plan: Plan) -> None:
     """Raises LayerAbsent if it lives to hold more than the group may; the kernel kills it."""
-    held = b"\x01" * _PROBE_BYTES
+    assert group is not None  # else `apply` has said so
+    held = b"\x01" * (_PROBE_BYTES + group.cached_bytes())
     raise LayerAbsent(f"{len(held)} bytes were given beyond the limit")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from sandbox.confinement import (
@@ -41,6 +42,7 @@ class Layer:
         needs: layers without which `apply` cannot work.
         extra: not needed for FULL: too few machines give it.
         ended_by: signals by which the layer may end a probe.
+        around: what the zygote holds while the layer is probed.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Layer:
     needs: tuple[str, ...] = ()
     extra: bool = False
     ended_by: frozenset[int] = frozenset()
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 _NNP = ("no_new_privs",)
@@ -64,6 +67,7 @@ LAYERS: tuple[Layer, ...] = (
         "cgroups", cgroups.apply, (no_process, cgroups.probe_memory),
         "start it where control groups are delegated: systemd-run --user --scope -p Delegate=yes mergewright ...",
         "real memory and processes beyond a bound for all of them together", ("session",), extra=True, ended_by=cgroups.ENDED_BY,
+        around=cgroups.bounded,
     ),
     Layer(
         "namespaces", namespaces.apply, (namespaces.probe,),

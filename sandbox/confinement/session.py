@@ -16,8 +16,13 @@ from sandbox.confinement.plan import LayerAbsent, Plan
 def apply(plan: Plan) -> None:
     """Leave the zygote's session. The parent-death signal is set here and again after the uid drop."""
     os.setsid()
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    go_first()
     arm(plan)
+
+
+def go_first() -> None:
+    """Be what the kernel kills when memory runs out, in the group or on the machine, and not the zygote."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def arm(plan: Plan) -> None:

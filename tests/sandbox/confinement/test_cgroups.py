@@ -13,9 +13,10 @@ from sandbox.records import MIB
 
 FILES = {
     2: {"cgroup.controllers": "memory pids", "memory.max": "max", "memory.current": "1000", "memory.swap.max": "max",
-        "memory.events": "low 0\noom 3\noom_kill 2\n", "pids.max": "max", "pids.current": "2", "cgroup.procs": ""},
-    1: {"memory.limit_in_bytes": "9", "memory.usage_in_bytes": "1000", "memory.oom_control": "oom_kill_disable 0\noom_kill 2\n",
+        "memory.events": "low 0\noom 3\noom_kill 2\n", "memory.stat": "anon 7\nfile 4096\n",
         "pids.max": "max", "pids.current": "2", "cgroup.procs": ""},
+    1: {"memory.limit_in_bytes": "9", "memory.usage_in_bytes": "1000", "memory.oom_control": "oom_kill_disable 0\noom_kill 2\n",
+        "memory.stat": "cache 1\ntotal_cache 4096\n", "pids.max": "max", "pids.current": "2", "cgroup.procs": ""},
 }  # fmt: skip
 
 
@@ -45,8 +46,18 @@ def test_a_group_is_bounded_by_what_it_holds_now(imitation: tuple[int, Path]) ->
     assert int((folder / bound).read_text()) == 1000 + 5 * MIB + cgroups.SLACK_BYTES
     assert (folder / "pids.max").read_text() == "3"
     assert group.out_of_memory() == 2
+    assert group.cached_bytes() == 4096
     if version == 2:
         assert (folder / "memory.swap.max").read_text() == "0"
+
+
+def test_the_bound_of_the_probes_is_lifted_after_them(imitation: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    version, parent = imitation
+    monkeypatch.setattr(cgroups, "group", cgroups.make({"memory": parent, "pids": parent}))
+    bound = parent / f"{cgroups.PREFIX}{os.getpid()}" / ("memory.max" if version == 2 else "memory.limit_in_bytes")
+    with cgroups.bounded():
+        assert int(bound.read_text()) < cgroups.ZYGOTE_BYTES
+    assert int(bound.read_text()) > cgroups.ZYGOTE_BYTES
 
 
 def test_a_folder_without_controllers_is_left_as_it_was(tmp_path: Path) -> None:

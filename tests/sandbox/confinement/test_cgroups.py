@@ -51,7 +51,9 @@ def test_a_group_is_bounded_by_what_it_holds_now(imitation: tuple[int, Path]) ->
         assert (folder / "memory.swap.max").read_text() == "0"
 
 
-def test_the_bound_of_the_probes_is_lifted_after_them(imitation: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_of_the_probes_is_lifted_after_them(
+    imitation: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     version, parent = imitation
     monkeypatch.setattr(cgroups, "group", cgroups.make({"memory": parent, "pids": parent}))
     bound = parent / f"{cgroups.PREFIX}{os.getpid()}" / ("memory.max" if version == 2 else "memory.limit_in_bytes")

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from merges import kernels
 from merges.checkpoints import Checkpoint
 from merges.errors import CheckpointError
 
-__all__ = ["BLOCK_ELEMENTS", "Blocks", "Scratch"]
+__all__ = ["BLOCK_ELEMENTS", "Array", "Blocks", "Scratch"]
 
-BLOCK_ELEMENTS = 1 << 17
-"""Half a MiB of float32: the handful of blocks that one step touches stay in a core's cache."""
+Array = npt.NDArray[Any]
+
+BLOCK_ELEMENTS = 1 << 16
+"""The handful of blocks that one step touches stay in a core's cache."""
+
+FIXED_ELEMENTS = 1 << 16
+"""Blocks over which sums are taken, whatever the other blocks are: a sum's bits depend on where it is cut."""
 
 
 class Scratch:
@@ -30,6 +38,10 @@ class Scratch:
             held = self._buffers[name, dtype] = torch.empty(elements, dtype=dtype)
         return held[:elements]
 
+    def array(self, name: str, *shape: int) -> Array:
+        """The same as a float32 array of this shape."""
+        return self.take(name, int(np.prod(shape, dtype=np.int64))).numpy().reshape(shape)
+
 
 class Blocks:
     """The task vectors (expert - base) of one tensor, in row-major blocks.
@@ -39,6 +51,7 @@ class Blocks:
         base, experts: checkpoints that have it in one shape.
         scratch: of the worker that uses this object; what the methods return lies in it.
         block: elements per block; changes memory and speed, not one bit of the result.
+        seed: for `generators`.
 
     Raises (all methods that read):
         CheckpointError: a file cannot be read, or a value is NaN or infinite.
@@ -51,10 +64,12 @@ class Blocks:
         experts: Mapping[str, Checkpoint],
         scratch: Scratch,
         block: int = BLOCK_ELEMENTS,
+        seed: int = 0,
     ) -> None:
         self.name, self.scratch = name, scratch
-        self.elements = int(np.prod(base.shapes[name], dtype=np.int64))
-        self._base, self._experts, self._block = base, tuple(experts.items()), block
+        self.shape = base.shapes[name]
+        self.elements = int(np.prod(self.shape, dtype=np.int64))
+        self._base, self._experts, self._block, self._seed = base, tuple(experts.items()), block, seed
         self._base_at: tuple[int, int] | None = None
 
     @property
@@ -62,45 +77,100 @@ class Blocks:
         """How many experts there are."""
         return len(self._experts)
 
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """First and last element (exclusive) of every block, in order."""
-        for start in range(0, self.elements, self._block):
-            yield start, min(start + self._block, self.elements)
+    def spans(self, unit: int = 1) -> Iterator[tuple[int, int]]:
+        """First and last element (exclusive) of every block, in order; whole multiples of `unit`, which divides the tensor."""
+        return self._cut(max(1, self._block // unit) * unit)
 
-    def base(self, start: int, stop: int) -> Tensor:
-        """The base's block as float32; valid until another block of it is asked for."""
+    def fixed_spans(self, unit: int = 1) -> Iterator[tuple[int, int]]:
+        """The same, always cut in the same places: where a sum runs over several values."""
+        return self._cut(max(1, FIXED_ELEMENTS // unit) * unit)
+
+    def _cut(self, step: int) -> Iterator[tuple[int, int]]:
+        for start in range(0, self.elements, step):
+            yield start, min(start + step, self.elements)
+
+    def base(self, start: int, stop: int) -> Array:
+        """The base's block; valid until another block of it is asked for."""
+        values = self.scratch.array("base", stop - start)
         if self._base_at != (start, stop):
-            self._read(self._base, "the base", start, stop, "base")
+            self._base_at = None
+            stored = self._read(self._base, "the base", start, stop)
+            finite = (
+                kernels.from_bfloat16(_bits(stored), values)
+                if stored.dtype is torch.bfloat16
+                else kernels.is_finite(_converted(stored, values))
+            )
+            if not finite:
+                raise self._not_finite("the base", self._base)
             self._base_at = start, stop
-        return self.scratch.take("base", stop - start)
+        return values
 
-    def vector(self, expert: int, start: int, stop: int, into: str = "vector") -> Tensor:
-        """The block of one expert's task vector, in the buffer of that name."""
+    def vectors(self, start: int, stop: int) -> Array:
+        """The block of every expert's task vector, [experts, stop - start]."""
         base = self.base(start, stop)
-        name, checkpoint = self._experts[expert]
-        return self._read(checkpoint, repr(name), start, stop, into).sub_(base)
+        vectors = self.scratch.array("vectors", self.count, stop - start)
+        for (name, checkpoint), vector in zip(self._experts, vectors, strict=True):
+            stored = self._read(checkpoint, repr(name), start, stop)
+            if stored.dtype is torch.bfloat16:
+                finite = kernels.difference_of_bfloat16(_bits(stored), base, vector)
+            else:
+                finite = kernels.is_finite(_converted(stored, vector))
+                np.subtract(vector, base, out=vector)
+            if not finite:
+                raise self._not_finite(repr(name), checkpoint)
+        return vectors
 
-    def plus_base(self, vector: Tensor, start: int, stop: int, dtype: torch.dtype) -> Tensor | None:
+    def generators(self) -> list[torch.Generator]:
+        """One per expert, each where the tensor's generator stands once it has drawn a number for every value of the experts before:
+        so a block of each can be drawn at a time, with the numbers of a program that draws for whole tensors."""
+        rng = torch.Generator().manual_seed(self._seed)
+        found = []
+        for left in range(self.count, 0, -1):
+            found.append(torch.Generator().set_state(rng.get_state()))
+            for start, stop in self.spans() if left > 1 else ():
+                self.drawn(rng, stop - start)
+        return found
+
+    def drawn(self, rng: torch.Generator, elements: int) -> Array:
+        """The next numbers, from 0 to 1."""
+        return torch.rand(elements, generator=rng, out=self.scratch.take("drawn", elements)).numpy()
+
+    def plus_base(self, vector: Array, start: int, stop: int, dtype: torch.dtype) -> Tensor | None:
         """The base's block plus `vector`, added in float32 (float64 for a float64 base) and rounded once to `dtype`; None where a value
         overflows that."""
         size = stop - start
+        if dtype is torch.bfloat16:
+            rounded = self.scratch.take("rounded", size, dtype)
+            return rounded if kernels.bfloat16_sum(self.base(start, stop), vector, _bits(rounded)) else None
         if dtype is torch.float64:
             raw = self._base.read_part(self.name, start, stop, self.scratch.take("raw", size, dtype))
-            total = torch.add(raw, vector, out=self.scratch.take("sum", size, dtype))
-        else:
-            total = torch.add(self.base(start, stop), vector, out=self.scratch.take("sum", size))
-        if size and not torch.stack(torch.aminmax(total)).to(dtype).to(torch.float64).isfinite().all():
+            total = torch.add(raw, torch.from_numpy(vector), out=self.scratch.take("sum", size, dtype))
+            return total if total.isfinite().all() else None
+        total = self.scratch.take("sum", size)
+        if not kernels.float32_sum(self.base(start, stop), vector, total.numpy()):
             return None
-        return total if total.dtype is dtype else self.scratch.take("rounded", size, dtype).copy_(total)
+        if dtype is torch.float32:
+            return total
+        rounded = self.scratch.take("rounded", size, dtype).copy_(total)
+        return rounded if rounded.to(torch.float32).isfinite().all() else None
 
-    def _read(self, checkpoint: Checkpoint, owner: str, start: int, stop: int, into: str) -> Tensor:
+    def _read(self, checkpoint: Checkpoint, owner: str, start: int, stop: int) -> Tensor:
         stored = checkpoint.resolve(self.name) or self.name
         raw = self.scratch.take("raw", stop - start, checkpoint.dtypes[stored])
-        values = self.scratch.take(into, stop - start).copy_(checkpoint.read_part(self.name, start, stop, raw))
-        finite = self.scratch.take("finite", stop - start, torch.bool).numpy()
-        if not np.isfinite(values.numpy(), out=finite).all():
-            raise CheckpointError(
-                f"tensor {self.name!r} of {owner} ({checkpoint.path}): expected finite values, got NaN or infinity; "
-                "download it again or leave the tensor out of the selection"
-            )
-        return values
+        return checkpoint.read_part(self.name, start, stop, raw)
+
+    def _not_finite(self, owner: str, checkpoint: Checkpoint) -> CheckpointError:
+        return CheckpointError(
+            f"tensor {self.name!r} of {owner} ({checkpoint.path}): expected finite values, got NaN or infinity; "
+            "download it again or leave the tensor out of the selection"
+        )
+
+
+def _bits(tensor: Tensor) -> Array:
+    """The bits of bfloat16 values, which numpy has no type for."""
+    return tensor.view(torch.int16).numpy().view(np.uint16)
+
+
+def _converted(stored: Tensor, values: Array) -> Array:
+    torch.from_numpy(values).copy_(stored)
+    return values

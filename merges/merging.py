@@ -15,14 +15,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from merges.blocks import Blocks, Scratch
+from merges.blocks import Array, Blocks, Scratch
 from merges.errors import ProgramError
 from merges.layout import Entry
 from merges.output import OutputFiles
 from merges.plan import Plan
-from merges.task_vectors import task_jobs
+from merges.task_vectors import task_jobs, tensor_seed
 from merges.tensor_bytes import tensor_bytes
 from sandbox import ExecutionResult, Sandbox
 
@@ -162,7 +161,8 @@ def _batch(work: _Work, batch: Sequence[Entry], sandbox: Sandbox, scratch: Scrat
         if entry.name not in plan.merged:
             _copy(work, entry, scratch)
         elif plan.form is not None:
-            blocks = Blocks(entry.name, plan.base, plan.experts, scratch, plan.block)
+            seed = tensor_seed(plan.run_seed, plan.program, entry.name)
+            blocks = Blocks(entry.name, plan.base, plan.experts, scratch, plan.block, seed)
             _write(work, entry, blocks, plan.form.blocks(blocks, **plan.parameters))
     if sandboxed:
         _run(work, sandboxed, sandbox, scratch)
@@ -187,23 +187,32 @@ def _run(work: _Work, entries: Sequence[Entry], sandbox: Sandbox, scratch: Scrat
     if not result.ok or result.outputs is None:
         raise program_error(plan.program, result.reason, result.detail, result.line)
     for entry in entries:
-        merged = result.outputs[entry.name].reshape(-1)
+        merged = result.outputs[entry.name].reshape(-1).numpy()
         blocks = Blocks(entry.name, plan.base, {}, scratch, plan.block)
         _write(work, entry, blocks, (merged[start:stop] for start, stop in blocks.spans()))
 
 
-def _write(work: _Work, entry: Entry, blocks: Blocks, merged: Iterator[Tensor]) -> None:
+def _write(work: _Work, entry: Entry, blocks: Blocks, merged: Iterator[Array]) -> None:
     """Add the base to merged blocks, round to the output's dtype, and write."""
-    writer = work.output.writer(entry.name)
-    for (start, stop), block in zip(blocks.spans(), merged, strict=True):
+    writer, stop = work.output.writer(entry.name), 0
+    for block in _of_program(work.plan.program, merged):
         if work.stop.is_set():
             return
+        start, stop = stop, stop + block.size
         rounded = blocks.plus_base(block, start, stop, entry.dtype)
         if rounded is None:
             detail = f"tensor {entry.name!r} overflows {entry.dtype} once it is added to the base"
             raise program_error(work.plan.program, "nonfinite", detail, None)
         writer.write(tensor_bytes(rounded))
     work.output.finish(entry.name, writer.close())
+
+
+def _of_program(program: str, merged: Iterator[Array]) -> Iterator[Array]:
+    """The blocks of a streamed form, which says of hyper-parameters that are of no use what its program would."""
+    try:
+        yield from merged
+    except ValueError as error:
+        raise program_error(program, "exception", f"ValueError: {error}", None) from error
 
 
 def program_error(program: str, reason: str | None, detail: str | None, line: int | None) -> ProgramError:

@@ -25,6 +25,9 @@ __all__ = ["BATCH_BYTES", "DEFAULT_MEMORY_BYTES", "Plan", "make_plan"]
 BATCH_BYTES = 64 * 1024 * 1024
 """Small tensors share one step up to this much memory; a larger tensor has its own."""
 
+_UNIT_BYTES = 8
+"""Per value, expert and working array of the rows that a streamed form needs together, where they are larger than its blocks."""
+
 DEFAULT_MEMORY_BYTES = 1024 * 1024 * 1024
 """For tensors held at once, where the user gives no bound; one that needs more is then done alone."""
 
@@ -80,7 +83,8 @@ class Plan:
             return 0
         elements = math.prod(entry.shape)
         if self.form is not None:
-            return elements * self.form.whole
+            unit = self.form.unit(entry.shape)
+            return unit * _UNIT_BYTES * (len(self.experts) + 4) if unit > self.block else 0
         return (
             elements * 4 * 2 * (len(self.experts) + 2)
         )  # float32 inputs here and in the sandbox, and the result in both

@@ -1,29 +1,29 @@
-"""Library merges in streamed form: the same arithmetic as the program of that name, value for value, but block by block.
+"""Library merges in streamed form: the same arithmetic as the program of that name, block by block and outside a sandbox.
 
-A form yields the merged task vector's blocks in order, as float32 in the scratch of its worker, each to be used before the next
-is asked for. The operations and their order are the program's, so the bits are too (`tests/merges/test_streamed.py`); what needs a
-whole tensor first (a rank) makes a pass of its own.
+A form yields the merged task vector's blocks in order, as float32 in the scratch of its worker, each to be used before the next is asked for. What needs
+to know the whole tensor first (a rank, an angle) makes a pass of its own over it: the inputs are in the system's cache by then. Operations and
+their order are the program's, so the bits are too, but for sums over a whole tensor or row, which are taken in float64 here
+(`tests/merges/test_streamed.py` holds every form equal to its program).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from merges import library
-from merges.blocks import Blocks, Scratch
+from merges import kernels, library, ranks
+from merges.blocks import Array, Blocks
 from merges.contract import program_id
+from merges.ranks import Kept
 
 __all__ = ["FORMS", "Form", "form_of"]
 
-
-Array = npt.NDArray[Any]
+Merged = Iterator[Array]
 
 
 @dataclass(frozen=True)
@@ -32,181 +32,532 @@ class Form:
 
     Attributes:
         blocks: `blocks(Blocks, **hyper-parameters)` yields the merged task vector's blocks.
-        whole: bytes per element of the tensor that it holds at once, beside its blocks.
         takes: how many experts; None: any number. With another number the program says so itself, in the sandbox.
+        unit: elements of a tensor of this shape that are only of use together (rows that are ranked or measured).
     """
 
-    blocks: Callable[..., Iterator[Tensor]]
-    whole: int = 0
+    blocks: Callable[..., Merged]
     takes: int | None = None
+    unit: Callable[[Sequence[int]], int] = lambda shape: 1
 
 
-def _weights(count: int, given: Mapping[str, float]) -> list[float]:
+def _weights(count: int, given: Mapping[str, float]) -> Array:
     """w0 … w7 for `count` experts; any further expert shares w7."""
-    return [given[f"w{min(i, 7)}"] for i in range(count)]
+    return np.array([given[f"w{min(i, 7)}"] for i in range(count)], np.float32)
 
 
-def _weighted_sum(blocks: Blocks, weights: list[float], start: int, stop: int) -> Tensor:
-    merged = blocks.scratch.take("merged", stop - start).zero_()
-    for expert, weight in enumerate(weights):
-        merged.add_(blocks.vector(expert, start, stop).mul_(weight))
+def _sum(blocks: Blocks, vectors: Array, weights: Array) -> Array:
+    merged = blocks.scratch.array("merged", vectors.shape[1])
+    kernels.add_weighted(vectors, weights, merged)
     return merged
 
 
-def task_arithmetic(blocks: Blocks, *, scale: float) -> Iterator[Tensor]:
+def _scaled(merged: Array, scale: float) -> Array:
+    return np.multiply(merged, np.float32(scale), out=merged)
+
+
+# Weighted sums.
+
+
+def task_arithmetic(blocks: Blocks, *, scale: float) -> Merged:
     """scale * sum of the task vectors."""
-    for start, stop in blocks.spans():
-        merged = blocks.scratch.take("merged", stop - start).zero_()
-        for expert in range(blocks.count):
-            merged.add_(blocks.vector(expert, start, stop))
-        yield merged.mul_(scale)
+    ones = np.ones(blocks.count, np.float32)
+    for span in blocks.spans():
+        yield _scaled(_sum(blocks, blocks.vectors(*span), ones), scale)
 
 
-def weighted_task_arithmetic(blocks: Blocks, *, scale: float, **weights: float) -> Iterator[Tensor]:
+def weighted_task_arithmetic(blocks: Blocks, *, scale: float, **given: float) -> Merged:
     """scale * weighted sum."""
-    for start, stop in blocks.spans():
-        yield _weighted_sum(blocks, _weights(blocks.count, weights), start, stop).mul_(scale)
+    weights = _weights(blocks.count, given)
+    for span in blocks.spans():
+        yield _scaled(_sum(blocks, blocks.vectors(*span), weights), scale)
 
 
-def linear(blocks: Blocks, **weights: float) -> Iterator[Tensor]:
+def linear(blocks: Blocks, **given: float) -> Merged:
     """Weighted average."""
-    used = _weights(blocks.count, weights)
-    total = 0.0
-    for weight in used:
-        total = total + weight
-    for start, stop in blocks.spans():
-        merged = _weighted_sum(blocks, used, start, stop)
-        yield merged.zero_() if abs(total) < 1e-8 else merged.div_(total)
+    weights, total = _weights(blocks.count, given), 0.0
+    for i in range(blocks.count):
+        total = total + given[f"w{min(i, 7)}"]
+    for span in blocks.spans():
+        merged = _sum(blocks, blocks.vectors(*span), weights)
+        if abs(total) < 1e-8:
+            merged[:] = 0
+        else:
+            np.divide(merged, np.float32(total), out=merged)
+        yield merged
 
 
-_SAMPLE_RUNS, _SAMPLE_RUN = 32, 4096
-"""Places of a tensor that are looked at first, and how many values at each, to know about where its edge lies."""
-
-_MARGIN = 0.02
-"""On either side of the place in the sample: ten times the standard error of 131,072 independent values."""
+# Values chosen by rank or by chance, then added or elected.
 
 
-class _Edge:
-    """The smallest magnitude that a trimmed task vector keeps, and how many values of just that magnitude.
-
-    Exact, whatever the sample says: it only tells between which magnitudes to look. What lies between is collected, what lies above
-    counted; where the edge is not between, everything is collected.
-    """
-
-    def __init__(self, blocks: Blocks, expert: int, kept: int) -> None:
-        low, high = _bracket(blocks, expert, kept)
-        above, between = _collected(blocks, expert, low, high)
-        if not 0 < kept - above <= between.size:
-            above, between = _collected(blocks, expert, 0.0, float("inf"))
-        place = between.size - (kept - above)
-        between.partition(place)
-        self.value = between[place]
-        self.left = int(np.count_nonzero(between[place:] == self.value))
-        self._all = self.left == int(np.count_nonzero(between == self.value))
-
-    def keep(self, sizes: Array, scratch: Scratch) -> Array:
-        """Which of the next block's values are kept: all above the edge, and of those at it the first ones."""
-        mask = scratch.take("mask", sizes.size, torch.bool).numpy()
-        if self._all:
-            np.greater_equal(sizes, self.value, out=mask)
-            return mask
-        np.greater(sizes, self.value, out=mask)
-        if self.left:
-            first = np.flatnonzero(sizes == self.value)[: self.left]
-            mask[first] = True
-            self.left -= first.size
-        return mask
+def _all_vectors(blocks: Blocks) -> Iterator[Array]:
+    return (blocks.vectors(*span) for span in blocks.spans())
 
 
-def _bracket(blocks: Blocks, expert: int, kept: int) -> tuple[float, float]:
-    """Two magnitudes between which the edge most likely lies."""
+def _trimmed(blocks: Blocks, kept: Sequence[Kept | None], weights: Array) -> Iterator[Array]:
+    """Blocks of what is kept of every task vector, times its weight; None keeps all."""
+    for span in blocks.spans():
+        vectors = blocks.vectors(*span)
+        for vector, choice, weight in zip(vectors, kept, weights, strict=True):
+            if choice is not None:
+                choice.trim(vector, weight, vector)
+            elif weight != 1:
+                np.multiply(vector, weight, out=vector)
+        yield vectors
+
+
+def _top(blocks: Blocks, density: float) -> list[Kept | None]:
     count = blocks.elements
-    if count <= 4 * _SAMPLE_RUNS * _SAMPLE_RUN:
-        return 0.0, float("inf")
-    starts = np.linspace(0, count - _SAMPLE_RUN, _SAMPLE_RUNS).astype(int)
-    sample = np.concatenate([np.abs(blocks.vector(expert, s, s + _SAMPLE_RUN).numpy()) for s in starts.tolist()])
-    share = 1 - kept / count
-    low, high = np.quantile(sample, [max(0.0, share - _MARGIN), min(1.0, share + _MARGIN)])
-    return (float(low) if share > _MARGIN else 0.0), (float(high) if share < 1 - _MARGIN else float("inf"))
-
-
-def _collected(blocks: Blocks, expert: int, low: float, high: float) -> tuple[int, Array]:
-    """How many magnitudes lie above `high`, and those from `low` to `high`."""
-    above, found, scratch = 0, [], blocks.scratch
-    for start, stop in blocks.spans():
-        sizes = _magnitudes(blocks.vector(expert, start, stop), scratch)
-        over = np.greater(sizes, np.float32(high), out=scratch.take("over", sizes.size, torch.bool).numpy())
-        above += int(np.count_nonzero(over))
-        inside = np.greater_equal(sizes, np.float32(low), out=scratch.take("inside", sizes.size, torch.bool).numpy())
-        found.append(sizes[np.greater(inside, over, out=inside)])
-    return above, np.concatenate(found)
-
-
-def _magnitudes(vector: Tensor, scratch: Scratch) -> Array:
-    return torch.abs(vector, out=scratch.take("sizes", vector.numel())).numpy()
-
-
-def _trims(blocks: Blocks, density: float) -> list[_Edge | None]:
-    if density >= 1 or density <= 0 or not blocks.elements:
+    if density >= 1 or not count:
         return [None] * blocks.count
-    kept = max(1, int(density * blocks.elements))
-    return [_Edge(blocks, expert, kept) for expert in range(blocks.count)]
+    if density <= 0:
+        return [ranks.middle(None, None, 0, 0) for _ in range(blocks.count)]
+    kept = max(1, int(density * count))
+    found = ranks.at_ranks(lambda: _all_vectors(blocks), [[count - kept]] * blocks.count)
+    return [ranks.largest(rank, kept, count) for (rank,) in found]
 
 
-def ties(blocks: Blocks, *, density: float, scale: float, normalize: float, **weights: float) -> Iterator[Tensor]:
-    """Trim, elect signs, merge what agrees. Masks by numpy, whose comparisons are ten times as fast as torch's."""
-    scratch, used, edges = blocks.scratch, _weights(blocks.count, weights), _trims(blocks, density)
+def _between(blocks: Blocks, density: float, gamma: float) -> list[Kept | None]:
+    count = blocks.elements
+    if density >= 1 or not count:
+        return [None] * blocks.count
+    kept = int(density * count)
+    below = max(0, count - kept - int(gamma * count))
+    places = [place for place in (below - 1, below + kept - 1) if place >= 0]
+    if kept <= 0:
+        places = []
+    found = ranks.at_ranks(lambda: _all_vectors(blocks), [places] * blocks.count) if places else [[]] * blocks.count
+    return [ranks.middle(row[0] if len(row) > 1 else None, row[-1] if row else None, below, kept) for row in found]
+
+
+def _elected(
+    blocks: Blocks, vectors: Array, factors: Array, weights: Array, normalize: float, least: float = 0.0
+) -> Array:
+    """The values that agree in sign, added; divided by the sum of their weights (1 for none, or at least `least`) if asked to."""
+    total, merged, divisor = (blocks.scratch.array(name, vectors.shape[1]) for name in ("total", "merged", "divisor"))
+    kernels.elect(vectors, factors, weights, total, merged, divisor)
+    if normalize:
+        if least:
+            np.maximum(divisor, np.float32(least), out=divisor)
+        else:
+            divisor[divisor == 0] = 1
+        np.divide(merged, divisor, out=merged)
+    return merged
+
+
+def ties(blocks: Blocks, *, density: float, scale: float, normalize: float, **given: float) -> Merged:
+    """Trim, elect signs, merge what agrees."""
+    weights, ones = _weights(blocks.count, given), np.ones(blocks.count, np.float32)
+    for vectors in _trimmed(blocks, _top(blocks, density), weights):
+        yield _scaled(_elected(blocks, vectors, ones, weights, normalize), scale)
+
+
+def breadcrumbs(blocks: Blocks, *, density: float, gamma: float, scale: float, **given: float) -> Merged:
+    """Drop both tails, add."""
+    ones = np.ones(blocks.count, np.float32)
+    for vectors in _trimmed(blocks, _between(blocks, density, gamma), _weights(blocks.count, given)):
+        yield _scaled(_sum(blocks, vectors, ones), scale)
+
+
+def breadcrumbs_ties(
+    blocks: Blocks, *, density: float, gamma: float, scale: float, normalize: float, **given: float
+) -> Merged:
+    """Drop both tails, elect signs, merge what agrees."""
+    weights, ones = _weights(blocks.count, given), np.ones(blocks.count, np.float32)
+    for vectors in _trimmed(blocks, _between(blocks, density, gamma), weights):
+        yield _scaled(_elected(blocks, vectors, ones, weights, normalize), scale)
+
+
+def _dropped(blocks: Blocks, density: float, rescale: float, weights: Array) -> Iterator[Array]:
+    """Blocks of the task vectors, each value kept with this probability, times its weight."""
+    if density >= 1 or density <= 0:
+        yield from _trimmed(blocks, _top(blocks, density), weights)
+        return
+    divisor = np.float32(density if rescale else 1)
+    generators = blocks.generators()
     for start, stop in blocks.spans():
-        total = scratch.take("total", stop - start).zero_()
-        vectors = []
-        for expert, (weight, edge) in enumerate(zip(used, edges, strict=True)):
-            vector = blocks.vector(expert, start, stop, f"vector {expert}")
-            if density <= 0:
-                vector.zero_()
-            values = vector.numpy()
-            if edge is not None:
-                np.multiply(values, edge.keep(_magnitudes(vector, scratch), scratch), out=values)
-            if weight != 1:
-                vector.mul_(weight)
-            total.add_(vector)
-            vectors.append(vector)
-        merged, divisor = _agreeing(total, vectors, used, scratch)
-        if normalize:
-            divisor[divisor == 0] = 1.0
-            np.divide(merged.numpy(), divisor, out=merged.numpy())
-        yield merged.mul_(scale)
+        vectors = blocks.vectors(start, stop)
+        for vector, rng, weight in zip(vectors, generators, weights, strict=True):
+            kernels.drop(vector, blocks.drawn(rng, stop - start), np.float32(density), divisor, weight, vector)
+        yield vectors
 
 
-def _agreeing(total: Tensor, vectors: list[Tensor], weights: list[float], scratch: Scratch) -> tuple[Tensor, Array]:
-    """The sum of the values whose sign is that of `total` (zero counting as +), and the sum of their weights. Spoils `vectors`."""
-    size = total.numel()
-    elected = np.greater_equal(total.numpy(), 0, out=scratch.take("elected", size, torch.bool).numpy())
-    agrees = scratch.take("agrees", size, torch.bool).numpy()
-    nonzero = scratch.take("nonzero", size, torch.bool).numpy()
-    merged, divisor = scratch.take("merged", size).zero_(), scratch.take("divisor", size).zero_().numpy()
-    weighed = scratch.take("weighed", size).numpy()
-    for weight, vector in zip(weights, vectors, strict=True):
-        values = vector.numpy()
-        np.equal(np.greater(values, 0, out=agrees), elected, out=agrees)
-        np.logical_and(agrees, np.not_equal(values, 0, out=nonzero), out=agrees)
-        merged.add_(torch.from_numpy(np.multiply(values, agrees, out=values)))
-        np.add(divisor, np.multiply(agrees, np.float32(weight), out=weighed), out=divisor)
-    return merged, divisor
+def dare_linear(blocks: Blocks, *, density: float, scale: float, rescale: float, **given: float) -> Merged:
+    """Drop at random, add."""
+    ones = np.ones(blocks.count, np.float32)
+    for vectors in _dropped(blocks, density, rescale, _weights(blocks.count, given)):
+        yield _scaled(_sum(blocks, vectors, ones), scale)
 
 
-def nearswap(blocks: Blocks, *, t: float) -> Iterator[Tensor]:
+def dare_ties(
+    blocks: Blocks, *, density: float, scale: float, rescale: float, normalize: float, **given: float
+) -> Merged:
+    """Drop at random, elect signs, merge what agrees."""
+    weights, ones = _weights(blocks.count, given), np.ones(blocks.count, np.float32)
+    for vectors in _dropped(blocks, density, rescale, weights):
+        yield _scaled(_elected(blocks, vectors, ones, weights, normalize), scale)
+
+
+def _slice(shape: Sequence[int]) -> int:
+    """Elements of one index of the first dimension; a 1-D tensor is one slice."""
+    return max(1, math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape))
+
+
+def _dropped_by_rank(blocks: Blocks, density: float, epsilon: float, rescale: float, weights: Array) -> Iterator[Array]:
+    """As `_dropped`, the probability growing with the rank along the second dimension."""
+    if density >= 1 or density <= 0:
+        yield from _trimmed(blocks, _top(blocks, density), weights)
+        return
+    if density + epsilon >= 1 or density - epsilon <= 0:
+        raise ValueError("density + epsilon and density - epsilon have to lie between 0 and 1")
+    shape = blocks.shape if len(blocks.shape) > 1 else (1, *blocks.shape)
+    columns, depth = shape[1] if len(shape) > 1 else 1, math.prod(shape[2:])
+    least, width = np.float32(density - epsilon), np.float32(epsilon)
+    generators = blocks.generators()
+    for start, stop in blocks.spans(_slice(blocks.shape)):
+        vectors = blocks.vectors(start, stop)
+        for vector, rng, weight in zip(vectors, generators, weights, strict=True):
+            rows = _columns_last(vector, columns, depth)
+            drawn = _columns_last(blocks.drawn(rng, stop - start), columns, depth)
+            sizes = rows.view(np.uint32).astype(np.uint64) & np.uint64(0x7FFFFFFF)
+            order = np.sort(sizes << np.uint64(32) | np.arange(columns, dtype=np.uint64), axis=1).view(np.int64)
+            out = np.empty_like(rows)
+            kernels.drop_by_rank(rows, order, drawn, least, width, bool(rescale), weight, out)
+            vector[:] = out.reshape(-1, depth, columns).swapaxes(1, 2).reshape(-1)
+        yield vectors
+
+
+def _columns_last(values: Array, columns: int, depth: int) -> Array:
+    return np.ascontiguousarray(values.reshape(-1, columns, depth).swapaxes(1, 2)).reshape(-1, columns)
+
+
+def della_linear(
+    blocks: Blocks, *, density: float, epsilon: float, scale: float, rescale: float, **given: float
+) -> Merged:
+    """Drop by rank, add."""
+    ones = np.ones(blocks.count, np.float32)
+    for vectors in _dropped_by_rank(blocks, density, epsilon, rescale, _weights(blocks.count, given)):
+        yield _scaled(_sum(blocks, vectors, ones), scale)
+
+
+def della(
+    blocks: Blocks, *, density: float, epsilon: float, scale: float, rescale: float, normalize: float, **given: float
+) -> Merged:
+    """Drop by rank, elect signs, merge what agrees."""
+    weights, ones = _weights(blocks.count, given), np.ones(blocks.count, np.float32)
+    for vectors in _dropped_by_rank(blocks, density, epsilon, rescale, weights):
+        yield _scaled(_elected(blocks, vectors, ones, weights, normalize), scale)
+
+
+# Angles.
+
+
+def _models(blocks: Blocks, start: int, stop: int) -> Array:
+    """The experts' own weights, base + task vector."""
+    vectors = blocks.vectors(start, stop)
+    return np.add(vectors, blocks.base(start, stop), out=vectors)
+
+
+def _products(blocks: Blocks, rows: Callable[[int, int], Array], width: int | None = None) -> Array:
+    """Inner products [groups, k, k] of what `rows` gives, over the whole tensor or over every `width` values."""
+    groups = blocks.elements // width if width else 1
+    found = np.zeros((groups, blocks.count, blocks.count))
+    for start, stop in blocks.fixed_spans(width or 1):
+        part = found[start // width : stop // width] if width else found
+        kernels.products(rows(start, stop), width or stop - start, part)
+    return found + np.triu(found, 1).swapaxes(1, 2)
+
+
+def _cosine(product: Array, a: Array, b: Array) -> Array:
+    """Of two vectors with these squared norms; 0 where one is zero."""
+    norms = np.sqrt(a) * np.sqrt(b)
+    cosine: Array = np.divide(product, norms, out=np.zeros_like(norms), where=norms > 0)
+    return cosine.clip(-1.0, 1.0)
+
+
+def slerp(blocks: Blocks, *, t: float) -> Merged:
+    """On the arc between two models."""
+    found = _products(blocks, partial(_models, blocks))[0]
+    safe = np.where(np.diag(found) > 1e-16, np.diag(found), 1.0)
+    cosine = np.clip(found[0, 1] / np.sqrt(safe[0] * safe[1]), -1.0, 1.0)
+    straight = abs(cosine) > 0.9995
+    angle = math.acos(cosine)
+    weights = np.array([1 - t, t] if straight else [math.sin((1 - t) * angle), math.sin(t * angle)])
+    weights = (weights if straight else weights / math.sin(angle)).astype(np.float32)
+    for start, stop in blocks.spans():
+        rows = blocks.vectors(start, stop) if straight else _models(blocks, start, stop)
+        merged = _sum(blocks, rows, weights)
+        if not straight:
+            np.subtract(merged, blocks.base(start, stop), out=merged)
+        yield merged
+
+
+def nuslerp(blocks: Blocks, *, w0: float, w1: float, flatten: float, row_wise: float) -> Merged:
+    """On the arc between two task vectors, of the whole tensor or of each of its rows."""
+    t = 0.5 if abs(w0 + w1) < 1e-6 else w1 / (w0 + w1)
+    if flatten:
+        weights = _arc(_products(blocks, blocks.vectors), t)[0].astype(np.float32)
+        for span in blocks.spans():
+            yield _sum(blocks, blocks.vectors(*span), weights)
+    elif row_wise:
+        columns = _slice(blocks.shape) if len(blocks.shape) > 1 else 1
+        found = np.zeros((columns, 2, 2))
+        for start, stop in blocks.fixed_spans(columns):
+            rows = blocks.vectors(start, stop).reshape(2, -1, columns).astype(np.float64)
+            found += np.einsum("arc,brc->cab", rows, rows)
+        by_column = _arc(found, t).astype(np.float32)
+        for span in blocks.spans(columns):
+            rows = blocks.vectors(*span).reshape(2, -1, columns)
+            yield (by_column[:, 0] * rows[0] + by_column[:, 1] * rows[1]).reshape(-1)
+    else:
+        yield from _row_by_row(blocks, _arc(_products(blocks, blocks.vectors, _last(blocks.shape)), t))
+
+
+def _last(shape: Sequence[int]) -> int:
+    """Elements of a row, which is the last dimension."""
+    return max(1, shape[-1]) if shape else 1
+
+
+def _arc(products: Array, t: float) -> Array:
+    """Weights [groups, 2] of two vectors with these inner products, where they are interpolated on the sphere."""
+    floor = 1e-14  # norms below 1e-7 count as that
+    squares = np.maximum(np.diagonal(products, axis1=1, axis2=2), floor)
+    cosine = np.clip(products[:, 0, 1] / np.sqrt(squares[:, 0] * squares[:, 1]), -1.0, 1.0)
+    parallel = 1 - cosine * cosine <= 1e-16
+    angle = np.arccos(np.where(parallel, 0.0, cosine))
+    arc = np.stack([np.sin((1 - t) * angle), np.sin(t * angle)], axis=1) / np.sin(angle)[:, None]
+    weights: Array = np.where(parallel[:, None], [1 - t, t], arc)
+    return weights
+
+
+def _row_by_row(blocks: Blocks, weights: Array) -> Merged:
+    """Weighted sums with weights of each row's own, [rows, k]."""
+    width = _last(blocks.shape)
+    by_row = weights.astype(np.float32)
+    for start, stop in blocks.spans(width):
+        vectors = blocks.vectors(start, stop).reshape(blocks.count, -1, width)
+        merged = blocks.scratch.array("merged", stop - start).reshape(-1, width)
+        merged[:] = 0
+        for vector, weight in zip(vectors, by_row[start // width : stop // width].T, strict=True):
+            merged += vector * weight[:, None]
+        yield merged.reshape(-1)
+
+
+def model_stock(blocks: Blocks, *, filter_wise: float) -> Merged:
+    """Towards the mean, as far as the angle says."""
+    count = blocks.count
+    if count < 2:
+        yield from task_arithmetic(blocks, scale=1.0)
+        return
+    rows = filter_wise and len(blocks.shape) > 1
+    found = _products(blocks, blocks.vectors, _last(blocks.shape) if rows else None)
+    pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    angle = np.mean([_cosine(found[:, i, j], found[:, i, i], found[:, j, j]) for i, j in pairs], axis=0)
+    denominator = 1 + (count - 1) * angle
+    singular = np.abs(denominator) < 1e-6
+    ratio = np.where(singular, 0.0, count * angle / np.where(singular, 1.0, denominator))
+    weights = np.repeat(ratio[:, None] / count, count, axis=1)
+    if rows:
+        yield from _row_by_row(blocks, weights)
+        return
+    for span in blocks.spans():
+        yield _sum(blocks, blocks.vectors(*span), weights[0].astype(np.float32))
+
+
+def karcher(blocks: Blocks, *, steps: float, tolerance: float) -> Merged:
+    """Mean on the sphere. All of it lies in the experts' span, so the iteration runs over their weights alone."""
+    found = _products(blocks, partial(_models, blocks))[0]
+    norms = np.sqrt(np.diag(found))
+    used = norms > tolerance
+    if not used.any():
+        for span in blocks.spans():
+            yield np.negative(blocks.base(*span), out=blocks.scratch.array("merged", span[1] - span[0]))
+        return
+    units = np.divide(used, norms, out=np.zeros_like(norms), where=used)  # weights of the unit vectors
+    cosines = found * np.outer(units, units)
+    weights = _karcher_weights(cosines[np.ix_(used, used)], int(steps), tolerance)
+    mixed = np.zeros(blocks.count)
+    mixed[used] = weights
+    mixed *= units * norms.mean()
+    for start, stop in blocks.spans():
+        merged = _sum(blocks, _models(blocks, start, stop), mixed.astype(np.float32))
+        yield np.subtract(merged, blocks.base(start, stop), out=merged)
+
+
+def _karcher_weights(cosines: Array, steps: int, tolerance: float) -> Array:
+    """Weights of the mean in the span of unit vectors that have these cosines."""
+    count = len(cosines)
+
+    def length(weights: Array) -> float:
+        return math.sqrt(max(0.0, float(weights @ cosines @ weights)))
+
+    mean = np.full(count, 1 / count)
+    norm = length(mean)
+    mean = np.eye(count)[0] if norm < tolerance else mean / norm
+    for _ in range(steps):
+        step = np.zeros(count)
+        for i in range(count):
+            cosine = float(np.clip(mean @ cosines[i], -1.0, 1.0))
+            tangent = np.eye(count)[i] - cosine * mean
+            sine = length(tangent)
+            if sine >= tolerance:
+                step += math.atan2(sine, cosine) / sine * tangent / count
+        norm = length(step)
+        if norm < tolerance:
+            break
+        mean = math.cos(norm) * mean + math.sin(norm) * step / norm
+        mean /= length(mean)
+    return mean
+
+
+def multislerp(blocks: Blocks, **given: float) -> Merged:
+    """Several task vectors on the sphere, in the tangent space at their mean: weights of them all the same."""
+    if blocks.count == 1:
+        yield from task_arithmetic(blocks, scale=1.0)
+        return
+    tiny = 1e-8
+    used = _weights(blocks.count, given).astype(np.float64)
+    weights = used / used.sum()
+    found = _products(blocks, blocks.vectors)[0]
+    norms = np.sqrt(np.diag(found))
+    units = 1 / (norms + tiny)
+    cosines = found * np.outer(units, units)
+    length = math.sqrt(max(0.0, float(weights @ cosines @ weights)))
+    if length < tiny:
+        if blocks.count > 2 and norms.max() > 0:
+            raise ValueError("the weighted directions cancel; give other weights")
+        mixed = weights
+    else:
+        mean = weights / length
+        along = cosines @ mean
+        step = weights - float(weights @ along) * mean
+        angle = math.sqrt(max(0.0, float(step @ cosines @ step))) + tiny
+        mixed = (mean * math.cos(angle) + step * (math.sin(angle) / angle)) * units * float(norms @ weights)
+    for span in blocks.spans():
+        yield _sum(blocks, blocks.vectors(*span), mixed.astype(np.float32))
+
+
+# What changed, and how much.
+
+
+def nearswap(blocks: Blocks, *, t: float) -> Merged:
     """min(1, t / |tau|) * tau, for one expert."""
-    for start, stop in blocks.spans():
-        vector = blocks.vector(0, start, stop)
-        weight = torch.abs(vector, out=blocks.scratch.take("weight", stop - start)).clamp_(min=1e-6)
-        yield weight.reciprocal_().mul_(t).clamp_(min=0, max=1).mul_(vector)
+    for span in blocks.spans():
+        vector = blocks.vectors(*span)[0]
+        weight = np.abs(vector, out=blocks.scratch.array("weight", vector.size))
+        np.maximum(weight, np.float32(1e-6), out=weight)
+        np.divide(np.float32(1), weight, out=weight)
+        np.multiply(weight, np.float32(t), out=weight)
+        np.clip(weight, np.float32(0), np.float32(1), out=weight)
+        yield np.multiply(weight, vector, out=weight)
+
+
+def ram(blocks: Blocks, *, epsilon: float) -> Merged:
+    """Mean over the experts that changed a value."""
+    for span in blocks.spans():
+        vectors = blocks.vectors(*span)
+        merged = blocks.scratch.array("merged", vectors.shape[1])
+        kernels.mean_of_changed(vectors, np.float32(epsilon), merged)
+        yield merged
+
+
+def ramplus(blocks: Blocks, *, r: float, alpha: float, epsilon: float) -> Merged:
+    """The same, and an expert's own changes made larger where it shares many."""
+    alone, shared = np.zeros(blocks.count, np.int64), np.zeros(blocks.count, np.int64)
+    for vectors in _all_vectors(blocks):
+        kernels.count_changes(vectors, np.float32(epsilon), alone, shared)
+    rho = torch.from_numpy(shared) / torch.from_numpy(alone).clamp(min=epsilon)
+    factors = (1 + r * rho.clamp(min=0, max=alpha)).to(torch.float32).numpy()
+    for vectors in _all_vectors(blocks):
+        merged = blocks.scratch.array("merged", vectors.shape[1])
+        kernels.reinforced(vectors, np.float32(epsilon), factors, merged)
+        yield merged
+
+
+def sce(blocks: Blocks, *, density: float) -> Merged:
+    """Select what varies most, weigh experts by their energy there, erase minority signs."""
+
+    def variances() -> Iterator[Array]:
+        for vectors in _all_vectors(blocks):
+            found = blocks.scratch.array("variance", 1, vectors.shape[1])
+            kernels.variances(vectors, found[0])
+            yield found
+
+    def selected(spans: Iterator[tuple[int, int]], choice: Kept | None) -> Iterator[Array]:
+        for span in spans:
+            vectors = blocks.vectors(*span)
+            if choice is not None:
+                variance = blocks.scratch.array("variance", vectors.shape[1])
+                kernels.variances(vectors, variance)
+                mask = blocks.scratch.array("mask", vectors.shape[1])
+                choice.trim(variance, np.float32(1), mask)
+                np.multiply(vectors, mask > 0, out=vectors)
+            yield vectors
+
+    choose: Callable[[], Kept | None] = lambda: None  # noqa: E731
+    if density < 1:
+        kept = int(sum(int(np.count_nonzero(block)) for block in variances()) * density)
+        if kept <= 0:
+            for start, stop in blocks.spans():
+                yield np.zeros(stop - start, np.float32)
+            return
+        ((rank,),) = ranks.at_ranks(variances, [[blocks.elements - kept]])
+        choose = partial(ranks.largest, rank, kept, blocks.elements)
+    energy = np.zeros(blocks.count)
+    for vectors in selected(blocks.fixed_spans(), choose()):
+        energy += np.einsum("kn,kn->k", vectors, vectors, dtype=np.float64)
+    energy /= max(1, blocks.elements)
+    total = energy.sum()
+    weights = (energy / total if abs(total) >= 1e-6 else np.full(blocks.count, 1 / blocks.count)).astype(np.float32)
+    for vectors in selected(blocks.spans(), choose()):
+        yield _elected(blocks, vectors, weights, weights, 1, least=1e-6)
+
+
+def arcee_fusion(blocks: Blocks) -> Merged:
+    """Keep the important changes, of one expert."""
+    width = _last(blocks.shape)
+    divergence = np.empty(blocks.elements // width, np.float32)
+    for start, stop in blocks.spans(width):
+        base = torch.from_numpy(blocks.base(start, stop)).reshape(-1, width)
+        model = base + torch.from_numpy(blocks.vectors(start, stop)[0]).reshape(-1, width)
+        p, q = torch.softmax(model, dim=-1) + 1e-8, torch.softmax(base, dim=-1) + 1e-8
+        divergence[start // width : stop // width] = (p * torch.log(p / q)).sum(dim=-1).clamp(min=0).numpy()
+
+    def importance(start: int, stop: int, vector: Array) -> Array:
+        rows = np.abs(vector).reshape(-1, width) * divergence[start // width : stop // width, None]
+        return rows.reshape(1, -1)
+
+    def all_of_it() -> Iterator[Array]:
+        return (importance(*span, blocks.vectors(*span)[0]) for span in blocks.spans(width))
+
+    last = blocks.elements - 1
+    ((first, half, third),) = ranks.at_ranks(all_of_it, [[int(0.25 * last), int(0.5 * last), int(0.75 * last)]])
+    edge = half.value + np.float32(1.5) * (third.value - first.value)
+    for span in blocks.spans(width):
+        vector = blocks.vectors(*span)[0]
+        yield np.multiply(vector, importance(*span, vector)[0] >= edge, out=vector)
 
 
 FORMS: Mapping[str, Form] = {
+    "arcee_fusion": Form(arcee_fusion, takes=1, unit=_last),
+    "breadcrumbs": Form(breadcrumbs),
+    "breadcrumbs_ties": Form(breadcrumbs_ties),
+    "dare_linear": Form(dare_linear),
+    "dare_ties": Form(dare_ties),
+    "della": Form(della, unit=_slice),
+    "della_linear": Form(della_linear, unit=_slice),
+    "karcher": Form(karcher),
     "linear": Form(linear),
+    "model_stock": Form(model_stock, unit=_last),
+    "multislerp": Form(multislerp),
     "nearswap": Form(nearswap, takes=1),
+    "nuslerp": Form(nuslerp, takes=2, unit=_slice),
+    "ram": Form(ram),
+    "ramplus": Form(ramplus),
+    "sce": Form(sce),
+    "slerp": Form(slerp, takes=2),
     "task_arithmetic": Form(task_arithmetic),
-    "ties": Form(ties, whole=4),
+    "ties": Form(ties),
     "weighted_task_arithmetic": Form(weighted_task_arithmetic),
 }
 """Library name -> streamed form."""

@@ -21,7 +21,7 @@ def merge_models(model_dict, device, base):
     base = base.to(device)
     p = torch.softmax(base + vectors[0], dim=-1) + 1e-8
     q = torch.softmax(base, dim=-1) + 1e-8
-    importance = vectors[0].abs() * (p * torch.log(p / q)).sum(dim=-1, keepdim=True)
+    importance = vectors[0].abs() * (p * torch.log(p / q)).sum(dim=-1, keepdim=True).clamp(min=0)
     ordered = torch.sort(importance.reshape(-1)).values
     last = ordered.numel() - 1
     first, middle, third = ordered[int(0.25 * last)], ordered[int(0.5 * last)], ordered[int(0.75 * last)]

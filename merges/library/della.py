@@ -26,7 +26,8 @@ def drop(vector, density, epsilon, rescale, rng):
     if density + epsilon >= 1 or density - epsilon <= 0:
         raise ValueError("density + epsilon and density - epsilon have to lie between 0 and 1")
     rows = vector.reshape(1, -1) if vector.dim() < 2 else vector
-    ranks = torch.argsort(torch.argsort(rows.abs(), dim=1), dim=1).to(torch.float32)
+    order = torch.argsort(rows.abs(), dim=1, stable=True)
+    ranks = torch.argsort(order, dim=1).to(torch.float32)
     share = ranks / max(rows.shape[1] - 1, 1) if rows.shape[1] > 1 else torch.full_like(ranks, 0.5)
     keep = (density - epsilon) + share * 2 * epsilon
     mask = torch.rand(keep.shape, generator=rng).to(vector.device) < keep

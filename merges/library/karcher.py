@@ -8,7 +8,8 @@ theta_i = base + tau_i is each parameter tensor as one vector, u_i = theta_i / |
     m    <- cos(|v|) m + sin(|v|) v / |v|
 
 until |v| < tolerance or `steps` times; the result has the mean of the experts' norms; less the base it is returned. Tensors of norm
-below the tolerance have no direction and count for the norm alone. Same numbers as mergekit's `karcher` without a base model.
+below the tolerance have no direction and count for the norm alone; an expert opposite to m pulls nowhere. Same numbers as mergekit's `karcher` without a
+base model.
 """
 
 import torch
@@ -29,9 +30,10 @@ def merge_models(model_dict, device, base, *, steps=10, tolerance=1e-5):
         step = torch.zeros_like(mean)
         for unit in units:
             cosine = (mean * unit).sum().clamp(-1.0, 1.0)
-            angle = torch.arccos(cosine)
-            if angle >= tolerance:
-                step = step + angle / torch.sin(angle) * (unit - cosine * mean) / len(units)
+            tangent = unit - cosine * mean
+            sine = torch.linalg.vector_norm(tangent)
+            if sine >= tolerance:
+                step = step + torch.atan2(sine, cosine) / sine * tangent / len(units)
         length = torch.linalg.vector_norm(step)
         if length < tolerance:
             break

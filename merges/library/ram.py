@@ -13,6 +13,11 @@ import torch
 
 def merge_models(model_dict, device, *, epsilon=1e-5):
     """Average over the experts that changed a value."""
-    vectors = torch.stack([vector.to(device) for vector in model_dict.values()])
-    changed = vectors.abs() > epsilon
-    return (vectors * changed).sum(dim=0) / changed.sum(dim=0).clamp(min=1)
+    vectors = [vector.to(device) for vector in model_dict.values()]
+    merged = torch.zeros_like(vectors[0])
+    count = torch.zeros_like(vectors[0])
+    for vector in vectors:
+        changed = vector.abs() > epsilon
+        merged = merged + vector * changed
+        count = count + changed
+    return merged / count.clamp(min=1)

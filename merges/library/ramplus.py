@@ -14,12 +14,14 @@ import torch
 
 def merge_models(model_dict, device, *, r=0.1, alpha=0.2, epsilon=1e-5):
     """Average what is shared, reinforce what is not."""
-    vectors = torch.stack([vector.to(device) for vector in model_dict.values()])
-    changed = vectors.abs() > epsilon
-    count = changed.sum(dim=0)
-    alone = changed & (count == 1)
-    shared = changed & (count > 1)
-    size = len(vectors)
-    rho = shared.reshape(size, -1).sum(dim=1) / alone.reshape(size, -1).sum(dim=1).clamp(min=epsilon)
-    reinforced = (1 + r * rho.clamp(min=0, max=alpha)).reshape(-1, *[1] * (vectors.dim() - 1))
-    return (vectors * alone * reinforced + vectors * shared / count.clamp(min=1)).sum(dim=0)
+    vectors = [vector.to(device) for vector in model_dict.values()]
+    count = sum((vector.abs() > epsilon).to(torch.float32) for vector in vectors)
+    merged = torch.zeros_like(vectors[0])
+    for vector in vectors:
+        changed = vector.abs() > epsilon
+        alone = changed & (count == 1)
+        shared = changed & (count > 1)
+        rho = shared.sum() / alone.sum().clamp(min=epsilon)
+        reinforced = 1 + r * rho.clamp(min=0, max=alpha)
+        merged = merged + torch.where(alone, vector * reinforced, vector * shared / count.clamp(min=1))
+    return merged

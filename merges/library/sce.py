@@ -26,18 +26,30 @@ def largest(values, count):
     return mask.reshape(values.shape)
 
 
+def variance(vectors):
+    """Variance over the experts, value by value."""
+    mean = sum(vectors) / len(vectors)
+    return sum((vector - mean).square() for vector in vectors) / len(vectors)
+
+
 def merge_models(model_dict, device, *, density=1.0):
     """Select, calculate, erase."""
-    vectors = torch.stack([vector.to(device) for vector in model_dict.values()])
+    vectors = [vector.to(device) for vector in model_dict.values()]
     if density < 1:
-        variance = torch.var(vectors, dim=0, unbiased=False)
-        count = int(int(torch.count_nonzero(variance)) * density)
+        spread = variance(vectors)
+        count = int(int(torch.count_nonzero(spread)) * density)
         if count <= 0:
             return torch.zeros_like(vectors[0])
-        vectors = vectors * largest(variance, count)
-    elected = torch.where(vectors.sum(dim=0) >= 0, 1.0, -1.0)
-    energy = vectors.square().reshape(len(vectors), -1).mean(dim=1)
+        mask = largest(spread, count)
+        vectors = [vector * mask for vector in vectors]
+    elected = torch.where(sum(vectors) >= 0, 1.0, -1.0)
+    energy = torch.stack([vector.square().mean() for vector in vectors])
     total = energy.sum()
     weights = energy / total if total.abs() >= 1e-6 else torch.ones_like(energy) / len(vectors)
-    weights = weights.reshape(-1, *[1] * (vectors.dim() - 1)) * (torch.sign(vectors) == elected)
-    return (vectors * weights).sum(dim=0) / weights.sum(dim=0).clamp(min=1e-6)
+    merged = torch.zeros_like(vectors[0])
+    divisor = torch.zeros_like(vectors[0])
+    for weight, vector in zip(weights, vectors, strict=True):
+        agrees = torch.sign(vector) == elected
+        merged = merged + weight * (vector * agrees)
+        divisor = divisor + weight * agrees
+    return merged / divisor.clamp(min=1e-6)

@@ -1,8 +1,10 @@
-"""A streamed form gives the very bits of the library program of its name, whatever the block size."""
+"""A streamed form gives the numbers of the library program of its name, the very bits where no sum over the tensor is in it, and the same bits whatever
+the block size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,16 +13,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merges import library
-from merges.blocks import Blocks, Scratch
+from merges.blocks import Array, Blocks, Scratch
 from merges.checkpoints import Checkpoint
 from merges.contract import program_id, signature_of
 from merges.errors import CheckpointError
 from merges.streamed import FORMS, form_of
-from merges.task_vectors import task_jobs
+from merges.task_vectors import task_jobs, tensor_seed
 
 SETTINGS: Mapping[str, list[dict[str, float]]] = {
+    "arcee_fusion": [{}],
+    "breadcrumbs": [{}, {"density": 0.4, "gamma": 0.2, "w1": -2.0}, {"density": 0.99, "gamma": 0.5}, {"density": 0}, {"density": 1}],
+    "breadcrumbs_ties": [{}, {"density": 0.4, "gamma": 0.2, "normalize": 1, "w1": -2.0}],
+    "dare_linear": [{}, {"density": 0.9, "rescale": 0, "w0": 0.3}, {"density": 1}, {"density": 0}],
+    "dare_ties": [{}, {"density": 0.3, "normalize": 1, "w2": -1.5}],
+    "della": [{}, {"density": 0.3, "epsilon": 0.2, "normalize": 0, "w0": 2.0}, {"density": 1, "epsilon": 9}],
+    "della_linear": [{}, {"rescale": 0, "w1": -0.7}, {"density": 0}],
+    "karcher": [{}, {"steps": 1}, {"tolerance": 1e9}],
     "linear": [{}, {"w0": 0.3, "w1": -1.7, "w2": 1.1}, {"w0": 1.0, "w1": -1.0, "w2": 0.0}],
+    "model_stock": [{}, {"filter_wise": 1}],
+    "multislerp": [{}, {"w0": 0.2, "w1": 3.0}],
     "nearswap": [{}, {"t": 0.05}, {"t": -1}],
+    "nuslerp": [{}, {"w0": 0.2, "w1": 0.9}, {"flatten": 0}, {"flatten": 0, "row_wise": 1, "w0": 3.0}, {"w0": 1.0, "w1": -1.0}],
+    "ram": [{}, {"epsilon": 0.05}],
+    "ramplus": [{}, {"epsilon": 0.05, "r": 0.7, "alpha": 3.0}, {"r": -1.0}],
+    "sce": [{}, {"density": 0.3}, {"density": 1e-9}],
+    "slerp": [{}, {"t": 0.0}, {"t": 0.8}],
     "task_arithmetic": [{}, {"scale": -1.3}, {"scale": 0}],
     "weighted_task_arithmetic": [{}, {"scale": 0.7, "w0": 0.1, "w1": -2.0, "w2": 0.0}],
     "ties": [
@@ -32,57 +49,80 @@ SETTINGS: Mapping[str, list[dict[str, float]]] = {
         {"density": 0},
         {"density": 1e-9},
     ],
-}
+}  # fmt: skip
 CASES = [(name, setting) for name, settings in SETTINGS.items() for setting in settings]
+
+SUMS = {"arcee_fusion", "karcher", "model_stock", "multislerp", "nuslerp", "sce", "slerp"}
+"""Methods that take sums over a tensor or a row, in float64 when streamed."""
 
 
 @pytest.fixture
 def models(llamas: Mapping[str, Path], edited: Callable[..., Path]) -> tuple[Checkpoint, dict[str, Checkpoint]]:
-    """A base and three experts with many equal magnitudes, zeros, and a constant tensor: what ranks find hard."""
+    """A base and three experts with many equal magnitudes, zeros, a constant tensor, one far from the base and one of three dimensions: what
+    ranks and angles find hard."""
+    seed = load_file(llamas["base"] / "model.safetensors")
 
-    def coarse(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        seed = load_file(llamas["base"] / "model.safetensors")
+    def grown(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+        rng = torch.Generator().manual_seed(number)
+        more = {"conv.weight": torch.randn(3, 5, 4, generator=rng), "one": torch.randn(1, generator=rng)}
+        return {**tensors, **{name: value.to(torch.bfloat16) for name, value in more.items()}}
+
+    def coarse(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
         near = {name: seed[name] + ((tensors[name] - seed[name]) * 20).round() / 64 for name in tensors}
-        return {**near, "model.norm.weight": seed["model.norm.weight"] + 0.5}
+        return grown({**near, "model.norm.weight": seed["model.norm.weight"] + 0.5}, number)
 
-    folders = {name: edited(llamas[name], coarse, name=f"{name}_coarse") for name in ("expert_a", "expert_b")}
-    experts = {name: Checkpoint.open(folder) for name, folder in {**folders, "expert_c": llamas["expert_b"]}.items()}
-    return Checkpoint.open(llamas["base"]), experts
+    names = ("expert_a", "expert_b")
+    folders = {
+        name: edited(llamas[name], partial(coarse, number=i), name=f"{name}_coarse") for i, name in enumerate(names)
+    }
+    folders["expert_c"] = edited(llamas["expert_b"], partial(grown, number=2), name="expert_c_grown")
+    base = edited(llamas["base"], partial(grown, number=3), name="base_grown")
+    return Checkpoint.open(base), {name: Checkpoint.open(folder) for name, folder in folders.items()}
 
 
-def joined(blocks: Iterator[Tensor]) -> Tensor:
-    return torch.cat([block.clone() for block in blocks])
+def joined(blocks: Iterator[Array]) -> Tensor:
+    return torch.cat([torch.from_numpy(block.copy()) for block in blocks])
 
 
-def test_every_form_has_settings_and_is_found_by_its_programs_id() -> None:
-    assert set(SETTINGS) == set(FORMS)
+def test_every_program_has_a_form_and_is_found_by_its_id() -> None:
+    assert set(SETTINGS) == set(FORMS) == set(library.names())
     for name, form in FORMS.items():
         assert form_of(program_id(library.source(name)), form.takes or 3) is form
     assert form_of(program_id(library.source("nearswap")), 2) is None
-    assert form_of(program_id(library.source("slerp")), 2) is None
     assert form_of(program_id("def merge_models(m, d):\n    return m\n"), 2) is None
 
 
-@pytest.mark.parametrize("block", [7, 96, 1 << 17])
-@pytest.mark.parametrize(("name", "setting"), CASES)
-def test_form_gives_the_bits_of_the_program(
-    name: str,
-    setting: dict[str, float],
-    block: int,
-    models: tuple[Checkpoint, dict[str, Checkpoint]],
-    run_jobs: Callable[..., Mapping[str, Tensor]],
+@pytest.mark.parametrize("name", FORMS)
+def test_form_gives_the_numbers_of_the_program(
+    name: str, models: tuple[Checkpoint, dict[str, Checkpoint]], run_jobs: Callable[..., Mapping[str, Tensor]]
 ) -> None:
     base, experts = models
     experts = dict(list(experts.items())[: FORMS[name].takes])
-    jobs = task_jobs(base, experts, base.names, run_seed=0, program_id="p")
-    expected = run_jobs(name, jobs, setting)
-    parameters = {**signature_of(library.source(name)).parameters, **setting}
-    scratch = Scratch()
-    for tensor in base.names:
-        merged = joined(FORMS[name].blocks(Blocks(tensor, base, experts, scratch, block), **parameters))
-        flat = expected[tensor].reshape(-1)
-        assert torch.equal(merged, flat)
-        assert torch.equal(merged.view(torch.int32), flat.contiguous().view(torch.int32)), "a zero of another sign"
+    jobs = task_jobs(base, experts, base.names, run_seed=7, program_id="p")
+    for setting in SETTINGS[name]:
+        expected = run_jobs(name, jobs, setting)
+        parameters = {**signature_of(library.source(name)).parameters, **setting}
+        scratch = Scratch()
+        for tensor in base.names:
+            seed, flat, merged = tensor_seed(7, "p", tensor), expected[tensor].reshape(-1), {}
+            for block in (7, 96, 1 << 16):
+                blocks = Blocks(tensor, base, experts, scratch, block, seed)
+                merged[block] = joined(FORMS[name].blocks(blocks, **parameters))
+                assert torch.equal(merged[block].view(torch.int32), merged[7].view(torch.int32)), (
+                    setting,
+                    tensor,
+                    block,
+                )
+            if name in SUMS:
+                size = max(
+                    vector.abs().max()
+                    for job in jobs
+                    if job.name == tensor
+                    for vector in [*job.vectors.values(), job.base]
+                )  # type: ignore[union-attr]
+                assert (merged[7] - flat).abs().max() <= 2e-6 * size, (setting, tensor)
+            else:
+                assert torch.equal(merged[7], flat), (setting, tensor)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float8_e4m3fn, torch.float8_e5m2])

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from merges import kernels
-from merges.checkpoints import Checkpoint
 from merges.errors import CheckpointError
+from merges.weights import Weights
 
 __all__ = ["BLOCK_ELEMENTS", "Array", "Blocks", "Scratch"]
 
@@ -60,8 +60,8 @@ class Blocks:
     def __init__(
         self,
         name: str,
-        base: Checkpoint,
-        experts: Mapping[str, Checkpoint],
+        base: Weights,
+        experts: Mapping[str, Weights],
         scratch: Scratch,
         block: int = BLOCK_ELEMENTS,
         seed: int = 0,
@@ -110,6 +110,12 @@ class Blocks:
         base = self.base(start, stop)
         vectors = self.scratch.array("vectors", self.count, stop - start)
         for (name, checkpoint), vector in zip(self._experts, vectors, strict=True):
+            known = checkpoint.change(self.name, start, stop, self._base)
+            if known is not None:
+                vector[:] = known.numpy()
+                if not kernels.is_finite(vector):
+                    raise self._not_finite(repr(name), checkpoint)
+                continue
             stored = self._read(checkpoint, repr(name), start, stop)
             if stored.dtype is torch.bfloat16:
                 finite = kernels.difference_of_bfloat16(_bits(stored), base, vector)
@@ -154,12 +160,12 @@ class Blocks:
         rounded = self.scratch.take("rounded", size, dtype).copy_(total)
         return rounded if rounded.to(torch.float32).isfinite().all() else None
 
-    def _read(self, checkpoint: Checkpoint, owner: str, start: int, stop: int) -> Tensor:
+    def _read(self, checkpoint: Weights, owner: str, start: int, stop: int) -> Tensor:
         stored = checkpoint.resolve(self.name) or self.name
         raw = self.scratch.take("raw", stop - start, checkpoint.dtypes[stored])
         return checkpoint.read_part(self.name, start, stop, raw)
 
-    def _not_finite(self, owner: str, checkpoint: Checkpoint) -> CheckpointError:
+    def _not_finite(self, owner: str, checkpoint: Weights) -> CheckpointError:
         return CheckpointError(
             f"tensor {self.name!r} of {owner} ({checkpoint.path}): expected finite values, got NaN or infinity; "
             "download it again or leave the tensor out of the selection"

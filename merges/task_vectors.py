@@ -13,19 +13,20 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
-from merges.checkpoints import Checkpoint, depth_of
+from merges.checkpoints import depth_of
 from merges.errors import CheckpointError, OptionError, ShapeError
+from merges.weights import Weights
 from sandbox import TensorJob
 
 __all__ = ["check_compatible", "mergeable", "misfits", "reseeded", "task_jobs", "tensor_seed"]
 
 
-def mergeable(base: Checkpoint, names: Iterable[str]) -> tuple[str, ...]:
+def mergeable(base: Weights, names: Iterable[str]) -> tuple[str, ...]:
     """Those of `names` that are floating point in the base; integer tensors (masks, positions) are always copied."""
     return tuple(name for name in names if base.dtypes[name].is_floating_point)
 
 
-def check_compatible(base: Checkpoint, experts: Mapping[str, Checkpoint], names: Iterable[str]) -> None:
+def check_compatible(base: Weights, experts: Mapping[str, Weights], names: Iterable[str]) -> None:
     """See that every expert has every merged tensor in the base's shape. Tensors outside `names` may differ.
 
     Raises:
@@ -37,7 +38,7 @@ def check_compatible(base: Checkpoint, experts: Mapping[str, Checkpoint], names:
         raise ShapeError(problems[0] + more)
 
 
-def misfits(base: Checkpoint, experts: Mapping[str, Checkpoint], names: Iterable[str]) -> list[str]:
+def misfits(base: Weights, experts: Mapping[str, Weights], names: Iterable[str]) -> list[str]:
     """One line for every tensor of every expert that does not fit the base's."""
     return [
         problem for name in names for expert in experts if (problem := _misfit(base, expert, experts[expert], name))
@@ -56,8 +57,8 @@ def reseeded(jobs: Iterable[TensorJob], *, run_seed: int, program_id: str) -> li
 
 
 def task_jobs(
-    base: Checkpoint,
-    experts: Mapping[str, Checkpoint],
+    base: Weights,
+    experts: Mapping[str, Weights],
     names: Sequence[str],
     *,
     run_seed: int,
@@ -85,8 +86,8 @@ def task_jobs(
         raise OptionError(f"order: expected each of {sorted(experts)} once, got {list(chosen)}; correct the order")
     jobs = []
     for name in names:
-        seed_tensor = _finite(base, "the base", name)
-        vectors = {expert: _finite(experts[expert], repr(expert), name).sub_(seed_tensor) for expert in chosen}
+        seed_tensor = _finite(base, "the base", name, base.read(name))
+        vectors = {expert: _task_vector(experts[expert], expert, name, base, seed_tensor) for expert in chosen}
         jobs.append(
             TensorJob(
                 name=name,
@@ -99,7 +100,7 @@ def task_jobs(
     return jobs
 
 
-def _misfit(base: Checkpoint, expert: str, checkpoint: Checkpoint, name: str) -> str | None:
+def _misfit(base: Weights, expert: str, checkpoint: Weights, name: str) -> str | None:
     stored = checkpoint.resolve(name)
     expected = base.shapes[name]
     if stored is None:
@@ -116,8 +117,15 @@ def _misfit(base: Checkpoint, expert: str, checkpoint: Checkpoint, name: str) ->
     return None
 
 
-def _finite(checkpoint: Checkpoint, owner: str, name: str) -> Tensor:
-    tensor = checkpoint.read(name).to(torch.float32).contiguous()
+def _task_vector(expert: Weights, called: str, name: str, base: Weights, seed_tensor: Tensor) -> Tensor:
+    known = expert.change(name, 0, seed_tensor.numel(), base)
+    if known is None:
+        return _finite(expert, repr(called), name, expert.read(name)).sub_(seed_tensor)
+    return _finite(expert, repr(called), name, known.reshape(seed_tensor.shape).clone())
+
+
+def _finite(checkpoint: Weights, owner: str, name: str, values: Tensor) -> Tensor:
+    tensor = values.to(torch.float32).contiguous()
     if not torch.isfinite(tensor).all():
         raise CheckpointError(
             f"tensor {name!r} of {owner} ({checkpoint.path}): expected finite values, got NaN or infinity; "

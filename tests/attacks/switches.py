@@ -28,7 +28,8 @@ IN_ZYGOTE = LAYER_NAMES | {"gate", "notes", "deliver", "output", "fresh", "own_r
 IN_HOST = frozenset({"finite", "clean", "report", "clock", "size"})
 
 LIMITS = Limits(wall_seconds=1.5, cpu_seconds=1.0, memory_bytes=256 << 20)
-LONGER = replace(LIMITS, wall_seconds=3.5, cpu_seconds=3.5)
+LONGER = replace(LIMITS, wall_seconds=15.0, cpu_seconds=15.0)
+LONGER_FOR_THE_ENDLESS = replace(LIMITS, wall_seconds=3.5, cpu_seconds=3.5)
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def zygote_without(off: frozenset[str]) -> Iterator[Sandbox]:
 
 
 @contextmanager
-def host_without(off: frozenset[str], sandbox: Sandbox) -> Iterator[None]:
+def host_without(off: frozenset[str], sandbox: Sandbox, *, endless: bool = False) -> Iterator[None]:
     """The host's own walls, off for a while."""
     with pytest.MonkeyPatch.context() as patch:
         if "gate" in off:
@@ -54,7 +55,7 @@ def host_without(off: frozenset[str], sandbox: Sandbox) -> Iterator[None]:
         if "size" in off:
             patch.setattr(sandbox, "limits", replace(sandbox.limits, source_bytes=1 << 30))
         if "clock" in off:
-            patch.setattr(sandbox, "limits", LONGER)
+            patch.setattr(sandbox, "limits", LONGER_FOR_THE_ENDLESS if endless else LONGER)
         if "finite" in off:
             patch.setattr(outcome, "not_finite", lambda outputs: None)
         if "clean" in off:

@@ -39,7 +39,7 @@ ATTACKS: dict[str, Attack] = {
     "memory_in_cycles": hogging("for i in range(300):\n    y = [torch.ones(1 << 19)]\n    y.append(y)"),
     "swallowed_memory_error": hogging("y = []\ntry:\n    for i in range(600):\n        y.append(bytearray(1 << 20))\nexcept MemoryError:\n    y = None\n    raise"),
     "many_objects": hogging("y = [object() for i in range(14000000)]", "rlimits", "cgroups", "clock", verdict=(R.MEMORY, R.TIMEOUT, R.CPU)),
-    "mapped_past_the_limit": Attack("bombs", body("import mmap\ny = mmap.mmap(-1, 400 << 20)\ny.write(b'1' * (400 << 20))"), (R.POLICY,), "returns", frozenset({"gate", "rlimits", "cgroups", "seccomp", "clock"})),
+    "mapped_past_the_limit": Attack("bombs", body("import mmap\ny = mmap.mmap(-1, 300 << 20)\nfor i in range(300):\n    y.write(b'1' * (1 << 20))"), (R.POLICY,), "returns", frozenset({"gate", "rlimits", "cgroups", "seccomp", "clock"})),
     "print_flood": hogging("for i in range(3000):\n    print('x' * 1000)", "output", verdict=(R.OUTPUT,)),
     "print_flood_of_objects": hogging("for i in range(4000):\n    print(None, None, None, None)", "output", "clock", verdict=(R.OUTPUT,)),
     "print_flood_swallowed": hogging("for i in range(3000):\n    try:\n        print('x' * 1000)\n    except Exception:\n        pass", "notes", verdict=(R.OUTPUT,)),

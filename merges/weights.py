@@ -1,0 +1,112 @@
+"""What a merge reads of a model: names and shapes first, values part by part. A folder of safetensors is one such (`Checkpoint`); others are
+views that compute or rearrange what they give: a LoRA adapter on a model, layers in another order, an embedding for another vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["View", "Weights"]
+
+
+class Weights(Protocol):
+    """A model's parameters.
+
+    Attributes:
+        path: the folder it comes from, which error messages name.
+        names: tensor names, in the order in which they are best read.
+        shapes, dtypes: name -> shape, and dtype in which values are given.
+        config: the parsed config.json.
+    """
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]: ...
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+    @property
+    def n_layers(self) -> int: ...
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files that decide the values."""
+
+    def resolve(self, name: str) -> str | None:
+        """The name in `shapes` behind `name` (a tied head is the embedding), or None."""
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, a private copy on the CPU.
+
+        Raises:
+            CheckpointError: no such tensor, or a file cannot be read.
+        """
+
+    def read_part(self, name: str, start: int, stop: int, into: Tensor | None = None) -> Tensor:
+        """Elements `start` to `stop` in row-major order: 1-D, in `into` (of this dtype, with room for them) where it is given."""
+
+    def change(self, name: str, start: int, stop: int, base: Weights) -> Tensor | None:
+        """The same part of the task vector over `base` as float32, where it is known by itself (an adapter's product), else None."""
+
+    def expect(self, name: str) -> None:
+        """Tell the system that this tensor will be read soon."""
+
+
+class View:
+    """Weights that come from others; a kind of view overrides what it changes."""
+
+    def __init__(self, origin: Weights) -> None:
+        self.origin = origin
+
+    @property
+    def path(self) -> Path:
+        return self.origin.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.origin.names
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return self.origin.shapes
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        return self.origin.dtypes
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.origin.config
+
+    @property
+    def n_layers(self) -> int:
+        return self.origin.n_layers
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return self.origin.paths
+
+    def resolve(self, name: str) -> str | None:
+        return self.origin.resolve(name)
+
+    def read(self, name: str) -> Tensor:
+        shape = self.shapes[self.resolve(name) or name]
+        return self.read_part(name, 0, torch.Size(shape).numel()).clone().reshape(shape)
+
+    def read_part(self, name: str, start: int, stop: int, into: Tensor | None = None) -> Tensor:
+        return self.origin.read_part(name, start, stop, into)
+
+    def change(self, name: str, start: int, stop: int, base: Weights) -> Tensor | None:
+        return self.origin.change(name, start, stop, base)
+
+    def expect(self, name: str) -> None:
+        self.origin.expect(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,11 +19,15 @@ __all__ = ["BLOCK_ELEMENTS", "Array", "Blocks", "Scratch"]
 
 Array = npt.NDArray[Any]
 
-BLOCK_ELEMENTS = 1 << 16
+BLOCK_ELEMENTS = 1 << 18
 """The handful of blocks that one step touches stay in a core's cache."""
 
 FIXED_ELEMENTS = 1 << 16
 """Blocks over which sums are taken, whatever the other blocks are: a sum's bits depend on where it is cut."""
+
+
+_VIEWS = 256
+"""Views of buffers that are remembered; making one costs as much as reading some thousand values."""
 
 
 class Scratch:
@@ -30,17 +35,38 @@ class Scratch:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._arrays: dict[tuple[str, tuple[int, ...]], Array] = {}
+        self._tensors: dict[tuple[str, torch.dtype, int], Tensor] = {}
 
     def take(self, name: str, elements: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A 1-D tensor of this size with whatever was in it; the same memory every time for the same name and dtype."""
-        held = self._buffers.get((name, dtype))
-        if held is None or held.numel() < elements:
-            held = self._buffers[name, dtype] = torch.empty(elements, dtype=dtype)
-        return held[:elements]
+        found = self._tensors.get((name, dtype, elements))
+        if found is None:
+            held = self._buffers.get((name, dtype))
+            if held is None or held.numel() < elements:
+                held = self._buffers[name, dtype] = torch.empty(elements, dtype=dtype)
+                self._forget(name)
+            self._forget_some()
+            found = self._tensors[name, dtype, elements] = held[:elements]
+        return found
 
     def array(self, name: str, *shape: int) -> Array:
         """The same as a float32 array of this shape."""
-        return self.take(name, int(np.prod(shape, dtype=np.int64))).numpy().reshape(shape)
+        found = self._arrays.get((name, shape))
+        if found is None:
+            found = self.take(name, math.prod(shape)).numpy().reshape(shape)
+            self._arrays[name, shape] = found
+        return found
+
+    def _forget(self, name: str) -> None:
+        """Views of a buffer that has been replaced."""
+        self._arrays = {key: array for key, array in self._arrays.items() if key[0] != name}
+        self._tensors = {key: tensor for key, tensor in self._tensors.items() if key[0] != name}
+
+    def _forget_some(self) -> None:
+        if len(self._tensors) > _VIEWS:
+            self._arrays.clear()
+            self._tensors.clear()
 
 
 class Blocks:
@@ -68,7 +94,7 @@ class Blocks:
     ) -> None:
         self.name, self.scratch = name, scratch
         self.shape = base.shapes[name]
-        self.elements = int(np.prod(self.shape, dtype=np.int64))
+        self.elements = math.prod(self.shape)
         self._base, self._experts, self._block, self._seed = base, tuple(experts.items()), block, seed
         self._base_at: tuple[int, int] | None = None
 

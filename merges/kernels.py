@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "LANES",
     "add_weighted",
     "bfloat16_sum",
     "count_changes",
@@ -41,8 +40,8 @@ Array = npt.NDArray[Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LANES = 16
-"""Sums run in so many parts side by side: a fixed order that the processor's vectors can hold."""
+TILE = 1024
+"""Values that several loops walk over in turn, in the innermost cache. Slices with loops from 0 are what the compiler makes vector code of."""
 
 _SHIFT = np.uint32(16)
 _HALF = np.uint32(0x7FFF)
@@ -117,13 +116,21 @@ def float32_sum(base: Array, merged: Array, out: Array) -> bool:
 
 
 @kernel
-def add_weighted(vectors: Array, weights: Array, out: Array) -> None:
-    """0 + w_0 v_0 + w_1 v_1 + …, one vector after the other."""
-    out[:] = _ZERO
-    for j in range(vectors.shape[0]):
-        vector, weight = vectors[j], weights[j]
-        for i in range(out.size):
-            out[i] += np.float32(weight * vector[i])
+def add_weighted(vectors: Array, weights: Array, scale: np.float32, out: Array) -> None:
+    """scale * (0 + w_0 v_0 + w_1 v_1 + …), one vector after the other."""
+    count, size = vectors.shape
+    for start in range(0, size, TILE):
+        elements = min(TILE, size - start)
+        total = out[start : start + elements]
+        for i in range(elements):
+            total[i] = _ZERO
+        for j in range(count):
+            vector, weight = vectors[j, start : start + elements], weights[j]
+            for i in range(elements):
+                total[i] += weight * vector[i]
+        if scale != 1:
+            for i in range(elements):
+                total[i] *= scale
 
 
 @kernel
@@ -135,23 +142,30 @@ def products(rows: Array, width: int, out: Array) -> None:
         out: [n / width, k, k] float64; the half with a <= b is filled.
     """
     count, size = rows.shape
-    lanes = np.empty(LANES, dtype=np.float64)
     for group in range(size // width):
-        start, stop = group * width, (group + 1) * width
-        whole = start + width // LANES * LANES
         for a in range(count):
             for b in range(a, count):
-                x, y = rows[a], rows[b]
-                lanes[:] = 0.0
-                for i in range(start, whole, LANES):
-                    for lane in range(LANES):
-                        lanes[lane] += np.float64(x[i + lane]) * np.float64(y[i + lane])
-                total = 0.0
-                for lane in range(LANES):
-                    total += lanes[lane]
-                for i in range(whole, stop):
-                    total += np.float64(x[i]) * np.float64(y[i])
-                out[group, a, b] += total
+                x, y = rows[a, group * width : (group + 1) * width], rows[b, group * width : (group + 1) * width]
+                out[group, a, b] += _product(x, y)
+
+
+@kernel
+def _product(x: Array, y: Array) -> float:
+    """In eight parts, of every eighth value each: a fixed order that the processor's vectors can hold."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    whole = x.size // 8 * 8
+    for i in range(0, whole, 8):
+        s0 += np.float64(x[i]) * np.float64(y[i])
+        s1 += np.float64(x[i + 1]) * np.float64(y[i + 1])
+        s2 += np.float64(x[i + 2]) * np.float64(y[i + 2])
+        s3 += np.float64(x[i + 3]) * np.float64(y[i + 3])
+        s4 += np.float64(x[i + 4]) * np.float64(y[i + 4])
+        s5 += np.float64(x[i + 5]) * np.float64(y[i + 5])
+        s6 += np.float64(x[i + 6]) * np.float64(y[i + 6])
+        s7 += np.float64(x[i + 7]) * np.float64(y[i + 7])
+    for i in range(whole, x.size):
+        s0 += np.float64(x[i]) * np.float64(y[i])
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 
 
 @kernel
@@ -174,15 +188,21 @@ def count_low(vector: Array, high: np.uint32, counts: Array) -> None:
 @kernel
 def place_of(vector: Array, magnitude: np.uint32, left: int) -> tuple[int, int]:
     """Where the first `left` values of this magnitude (as bits) end, and how many of them are still to come after this block."""
-    bits = vector.view(np.uint32)
     if left == 0:
         return 0, 0
-    for i in range(bits.size):
-        if bits[i] & _MAGNITUDE == magnitude:
-            left -= 1
+    for start in range(0, vector.size, TILE):
+        bits = vector[start : start + TILE].view(np.uint32)
+        found = 0
+        for i in range(bits.size):
+            found += bits[i] & _MAGNITUDE == magnitude
+        if found < left:
+            left -= found
+            continue
+        for i in range(bits.size):
+            left -= bits[i] & _MAGNITUDE == magnitude
             if left == 0:
-                return i + 1, 0
-    return bits.size, left
+                return start + i + 1, 0
+    return vector.size, left
 
 
 @kernel
@@ -192,48 +212,66 @@ def trim(vector: Array, low: Array, high: Array, weight: np.float32, out: Array)
     Args:
         low, high: int64 [before, from, place] each: the least and the largest magnitude (as bits) that is kept before and from a place on.
     """
-    bits = vector.view(np.uint32)
-    for start in range(0, out.size, 1024):
-        stop = min(start + 1024, out.size)
-        first = low[0] if stop <= low[2] else low[1]
-        last = high[0] if stop <= high[2] else high[1]
-        if start < low[2] < stop or start < high[2] < stop:
-            for i in range(start, stop):
+    for start in range(0, out.size, TILE):
+        elements = min(TILE, out.size - start)
+        stop = start + elements
+        values, kept = vector[start:stop], out[start:stop]
+        bits = values.view(np.uint32)
+        if start < low[2] < stop or start < high[2] < stop:  # a place lies inside
+            for i in range(elements):
                 size = np.int64(bits[i] & _MAGNITUDE)
-                kept = size >= (low[0] if i < low[2] else low[1]) and size <= (high[0] if i < high[2] else high[1])
-                out[i] = weight * (vector[i] * np.float32(kept))
+                least = low[0] if start + i < low[2] else low[1]
+                most = high[0] if start + i < high[2] else high[1]
+                kept[i] = weight * values[i] if least <= size <= most else _ZERO
         else:
-            least, span = np.uint32(first), np.uint32(max(0, last - first + 1))
-            for i in range(start, stop):
-                kept = np.uint32((bits[i] & _MAGNITUDE) - least) < span
-                out[i] = weight * (vector[i] * np.float32(kept))
+            first = low[0] if stop <= low[2] else low[1]
+            last = high[0] if stop <= high[2] else high[1]
+            lowest, span = np.uint32(first), np.uint32(max(0, last - first + 1))
+            for i in range(elements):
+                inside = np.uint32((bits[i] & _MAGNITUDE) - lowest) < span
+                kept[i] = weight * values[i] if inside else _ZERO
 
 
 @kernel
-def elect(vectors: Array, factors: Array, weights: Array, total: Array, merged: Array, divisor: Array) -> None:
-    """Of the values whose sign is that of all of them together (zero counting as +): the sum, each times its factor, and the sum of the weights.
+def elect(vectors: Array, factors: Array, weights: Array, least: np.float32, scale: np.float32, merged: Array) -> None:
+    """scale times the sum of the values, each times its factor, whose sign is that of all of them together (zero counting as +).
 
     Args:
         vectors: [k, n].
-        factors, weights: [k].
-        total, merged, divisor: [n]; the sum of all values, and the two results.
+        factors: [k].
+        weights: [k]; the sum is divided by that of the weights that agree, or by `least` where that is more; where it is 0 the sum stays. Empty: no
+            division.
+        merged: [n], the result.
     """
     count, size = vectors.shape
-    for start in range(0, size, 2048):
-        stop = min(start + 2048, size)
-        total[start:stop] = _ZERO
+    total, divisor = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    for start in range(0, size, TILE):
+        elements = min(TILE, size - start)
+        signs, sums, divisors = total[:elements], merged[start : start + elements], divisor[:elements]
+        for i in range(elements):
+            signs[i] = _ZERO
         for j in range(count):
-            vector = vectors[j]
-            for i in range(start, stop):
-                total[i] += vector[i]
-        merged[start:stop] = _ZERO
-        divisor[start:stop] = _ZERO
+            vector = vectors[j, start : start + elements]
+            for i in range(elements):
+                signs[i] += vector[i]
+        for i in range(elements):
+            sums[i] = _ZERO
+            divisors[i] = _ZERO
         for j in range(count):
-            vector, factor, weight = vectors[j], factors[j], weights[j]
-            for i in range(start, stop):
-                agrees = np.float32(((vector[i] > 0) == (total[i] >= 0)) & (vector[i] != 0))
-                merged[i] += np.float32(factor * np.float32(vector[i] * agrees))
-                divisor[i] += np.float32(weight * agrees)
+            vector, factor = vectors[j, start : start + elements], factors[j]
+            weight = weights[j] if weights.size else _ZERO
+            for i in range(elements):
+                value = vector[i]
+                agrees = (value > _ZERO) if signs[i] >= _ZERO else (value < _ZERO)
+                sums[i] += factor * value if agrees else _ZERO
+                divisors[i] += weight if agrees else _ZERO
+        if weights.size:
+            for i in range(elements):
+                by = max(divisors[i], least) if least > 0 else divisors[i]
+                sums[i] /= by if by != 0 else np.float32(1)
+        if scale != 1:
+            for i in range(elements):
+                sums[i] *= scale
 
 
 @kernel
@@ -275,56 +313,90 @@ def drop_by_rank(
 def variances(vectors: Array, out: Array) -> None:
     """Variance (of the population) over the vectors, value by value."""
     count, size = vectors.shape
-    for i in range(size):
-        total = _ZERO
+    means, divisor = np.empty(TILE, np.float32), np.float32(count)
+    for start in range(0, size, TILE):
+        elements = min(TILE, size - start)
+        squares, mean = out[start : start + elements], means[:elements]
+        for i in range(elements):
+            mean[i] = _ZERO
+            squares[i] = _ZERO
         for j in range(count):
-            total += vectors[j, i]
-        mean = np.float32(total / np.float32(count))
-        squares = _ZERO
+            vector = vectors[j, start : start + elements]
+            for i in range(elements):
+                mean[i] += vector[i]
+        for i in range(elements):
+            mean[i] /= divisor
         for j in range(count):
-            off = np.float32(vectors[j, i] - mean)
-            squares += np.float32(off * off)
-        out[i] = np.float32(squares / np.float32(count))
+            vector = vectors[j, start : start + elements]
+            for i in range(elements):
+                off = vector[i] - mean[i]
+                squares[i] += off * off
+        for i in range(elements):
+            squares[i] /= divisor
 
 
 @kernel
 def mean_of_changed(vectors: Array, epsilon: np.float32, out: Array) -> None:
     """Mean of the values of magnitude above epsilon; 0 where there is none."""
     count, size = vectors.shape
-    for i in range(size):
-        total, changed = _ZERO, 0
+    counts = np.empty(TILE, np.float32)
+    for start in range(0, size, TILE):
+        elements = min(TILE, size - start)
+        total, changed = out[start : start + elements], counts[:elements]
+        for i in range(elements):
+            total[i] = _ZERO
+        _count_changed(vectors[:, start : start + elements], epsilon, changed)
         for j in range(count):
-            has = abs(vectors[j, i]) > epsilon
-            total += np.float32(vectors[j, i] * np.float32(has))
-            changed += has
-        out[i] = np.float32(total / np.float32(max(changed, 1)))
+            vector = vectors[j, start : start + elements]
+            for i in range(elements):
+                total[i] += vector[i] if abs(vector[i]) > epsilon else _ZERO
+        for i in range(elements):
+            total[i] /= max(changed[i], np.float32(1))
+
+
+@kernel
+def _count_changed(vectors: Array, epsilon: np.float32, changed: Array) -> None:
+    """How many vectors have a value above epsilon, place by place."""
+    for i in range(changed.size):
+        changed[i] = _ZERO
+    for j in range(vectors.shape[0]):
+        vector = vectors[j]
+        for i in range(changed.size):
+            changed[i] += np.float32(1) if abs(vector[i]) > epsilon else _ZERO
 
 
 @kernel
 def count_changes(vectors: Array, epsilon: np.float32, alone: Array, shared: Array) -> None:
     """Add, per vector, the number of values above epsilon in it alone, and in it and others."""
     count, size = vectors.shape
-    for i in range(size):
-        changed = 0
+    counts = np.empty(TILE, np.float32)
+    for start in range(0, size, TILE):
+        elements = min(TILE, size - start)
+        changed = counts[:elements]
+        _count_changed(vectors[:, start : start + elements], epsilon, changed)
         for j in range(count):
-            changed += abs(vectors[j, i]) > epsilon
-        for j in range(count):
-            has = abs(vectors[j, i]) > epsilon
-            alone[j] += has & (changed == 1)
-            shared[j] += has & (changed > 1)
+            vector, ones, others = vectors[j, start : start + elements], 0, 0
+            for i in range(elements):
+                has = abs(vector[i]) > epsilon
+                ones += has & (changed[i] == 1)
+                others += has & (changed[i] > 1)
+            alone[j] += ones
+            shared[j] += others
 
 
 @kernel
 def reinforced(vectors: Array, epsilon: np.float32, factors: Array, out: Array) -> None:
     """The mean of the values above epsilon where there are several, and the one value times its vector's factor where there is one."""
     count, size = vectors.shape
-    for i in range(size):
-        changed = 0
+    counts = np.empty(TILE, np.float32)
+    for start in range(0, size, TILE):
+        elements = min(TILE, size - start)
+        total, changed = out[start : start + elements], counts[:elements]
+        _count_changed(vectors[:, start : start + elements], epsilon, changed)
+        for i in range(elements):
+            total[i] = _ZERO
         for j in range(count):
-            changed += abs(vectors[j, i]) > epsilon
-        total = _ZERO
-        for j in range(count):
-            if abs(vectors[j, i]) > epsilon:
-                value = vectors[j, i]
-                total += np.float32(value * factors[j]) if changed == 1 else np.float32(value / np.float32(changed))
-        out[i] = total
+            vector, factor = vectors[j, start : start + elements], factors[j]
+            for i in range(elements):
+                value = vector[i] * factor if changed[i] == 1 else vector[i] / max(changed[i], np.float32(1))
+                total[i] += value if abs(vector[i]) > epsilon else _ZERO

@@ -25,6 +25,8 @@ __all__ = ["FORMS", "Form", "form_of"]
 
 Merged = Iterator[Array]
 
+_NONE = np.empty(0, np.float32)
+
 
 @dataclass(frozen=True)
 class Form:
@@ -46,14 +48,10 @@ def _weights(count: int, given: Mapping[str, float]) -> Array:
     return np.array([given[f"w{min(i, 7)}"] for i in range(count)], np.float32)
 
 
-def _sum(blocks: Blocks, vectors: Array, weights: Array) -> Array:
+def _sum(blocks: Blocks, vectors: Array, weights: Array, scale: float = 1.0) -> Array:
     merged = blocks.scratch.array("merged", vectors.shape[1])
-    kernels.add_weighted(vectors, weights, merged)
+    kernels.add_weighted(vectors, weights, np.float32(scale), merged)
     return merged
-
-
-def _scaled(merged: Array, scale: float) -> Array:
-    return np.multiply(merged, np.float32(scale), out=merged)
 
 
 # Weighted sums.
@@ -63,14 +61,14 @@ def task_arithmetic(blocks: Blocks, *, scale: float) -> Merged:
     """scale * sum of the task vectors."""
     ones = np.ones(blocks.count, np.float32)
     for span in blocks.spans():
-        yield _scaled(_sum(blocks, blocks.vectors(*span), ones), scale)
+        yield _sum(blocks, blocks.vectors(*span), ones, scale)
 
 
 def weighted_task_arithmetic(blocks: Blocks, *, scale: float, **given: float) -> Merged:
     """scale * weighted sum."""
     weights = _weights(blocks.count, given)
     for span in blocks.spans():
-        yield _scaled(_sum(blocks, blocks.vectors(*span), weights), scale)
+        yield _sum(blocks, blocks.vectors(*span), weights, scale)
 
 
 def linear(blocks: Blocks, **given: float) -> Merged:
@@ -130,42 +128,35 @@ def _between(blocks: Blocks, density: float, gamma: float) -> list[Kept | None]:
     return [ranks.middle(row[0] if len(row) > 1 else None, row[-1] if row else None, below, kept) for row in found]
 
 
-def _elected(
-    blocks: Blocks, vectors: Array, factors: Array, weights: Array, normalize: float, least: float = 0.0
-) -> Array:
-    """The values that agree in sign, added; divided by the sum of their weights (1 for none, or at least `least`) if asked to."""
-    total, merged, divisor = (blocks.scratch.array(name, vectors.shape[1]) for name in ("total", "merged", "divisor"))
-    kernels.elect(vectors, factors, weights, total, merged, divisor)
-    if normalize:
-        if least:
-            np.maximum(divisor, np.float32(least), out=divisor)
-        else:
-            divisor[divisor == 0] = 1
-        np.divide(merged, divisor, out=merged)
+def _elected(blocks: Blocks, vectors: Array, weights: Array, normalize: float, scale: float) -> Array:
+    """The values that agree in sign, added; divided by the sum of their weights if asked to."""
+    merged = blocks.scratch.array("merged", vectors.shape[1])
+    divisors = weights if normalize else _NONE
+    kernels.elect(vectors, np.ones_like(weights), divisors, np.float32(0), np.float32(scale), merged)
     return merged
 
 
 def ties(blocks: Blocks, *, density: float, scale: float, normalize: float, **given: float) -> Merged:
     """Trim, elect signs, merge what agrees."""
-    weights, ones = _weights(blocks.count, given), np.ones(blocks.count, np.float32)
+    weights = _weights(blocks.count, given)
     for vectors in _trimmed(blocks, _top(blocks, density), weights):
-        yield _scaled(_elected(blocks, vectors, ones, weights, normalize), scale)
+        yield _elected(blocks, vectors, weights, normalize, scale)
 
 
 def breadcrumbs(blocks: Blocks, *, density: float, gamma: float, scale: float, **given: float) -> Merged:
     """Drop both tails, add."""
     ones = np.ones(blocks.count, np.float32)
     for vectors in _trimmed(blocks, _between(blocks, density, gamma), _weights(blocks.count, given)):
-        yield _scaled(_sum(blocks, vectors, ones), scale)
+        yield _sum(blocks, vectors, ones, scale)
 
 
 def breadcrumbs_ties(
     blocks: Blocks, *, density: float, gamma: float, scale: float, normalize: float, **given: float
 ) -> Merged:
     """Drop both tails, elect signs, merge what agrees."""
-    weights, ones = _weights(blocks.count, given), np.ones(blocks.count, np.float32)
+    weights = _weights(blocks.count, given)
     for vectors in _trimmed(blocks, _between(blocks, density, gamma), weights):
-        yield _scaled(_elected(blocks, vectors, ones, weights, normalize), scale)
+        yield _elected(blocks, vectors, weights, normalize, scale)
 
 
 def _dropped(blocks: Blocks, density: float, rescale: float, weights: Array) -> Iterator[Array]:
@@ -186,16 +177,16 @@ def dare_linear(blocks: Blocks, *, density: float, scale: float, rescale: float,
     """Drop at random, add."""
     ones = np.ones(blocks.count, np.float32)
     for vectors in _dropped(blocks, density, rescale, _weights(blocks.count, given)):
-        yield _scaled(_sum(blocks, vectors, ones), scale)
+        yield _sum(blocks, vectors, ones, scale)
 
 
 def dare_ties(
     blocks: Blocks, *, density: float, scale: float, rescale: float, normalize: float, **given: float
 ) -> Merged:
     """Drop at random, elect signs, merge what agrees."""
-    weights, ones = _weights(blocks.count, given), np.ones(blocks.count, np.float32)
+    weights = _weights(blocks.count, given)
     for vectors in _dropped(blocks, density, rescale, weights):
-        yield _scaled(_elected(blocks, vectors, ones, weights, normalize), scale)
+        yield _elected(blocks, vectors, weights, normalize, scale)
 
 
 def _slice(shape: Sequence[int]) -> int:
@@ -237,16 +228,16 @@ def della_linear(
     """Drop by rank, add."""
     ones = np.ones(blocks.count, np.float32)
     for vectors in _dropped_by_rank(blocks, density, epsilon, rescale, _weights(blocks.count, given)):
-        yield _scaled(_sum(blocks, vectors, ones), scale)
+        yield _sum(blocks, vectors, ones, scale)
 
 
 def della(
     blocks: Blocks, *, density: float, epsilon: float, scale: float, rescale: float, normalize: float, **given: float
 ) -> Merged:
     """Drop by rank, elect signs, merge what agrees."""
-    weights, ones = _weights(blocks.count, given), np.ones(blocks.count, np.float32)
+    weights = _weights(blocks.count, given)
     for vectors in _dropped_by_rank(blocks, density, epsilon, rescale, weights):
-        yield _scaled(_elected(blocks, vectors, ones, weights, normalize), scale)
+        yield _elected(blocks, vectors, weights, normalize, scale)
 
 
 # Angles.
@@ -510,7 +501,9 @@ def sce(blocks: Blocks, *, density: float) -> Merged:
     total = energy.sum()
     weights = (energy / total if abs(total) >= 1e-6 else np.full(blocks.count, 1 / blocks.count)).astype(np.float32)
     for vectors in selected(blocks.spans(), choose()):
-        yield _elected(blocks, vectors, weights, weights, 1, least=1e-6)
+        merged = blocks.scratch.array("merged", vectors.shape[1])
+        kernels.elect(vectors, weights, weights, np.float32(1e-6), np.float32(1), merged)
+        yield merged
 
 
 def arcee_fusion(blocks: Blocks) -> Merged:

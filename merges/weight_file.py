@@ -52,7 +52,9 @@ class WeightFile:
             CheckpointError: the file has become shorter, or cannot be read.
         """
         count = (span.elements if stop is None else stop) - start
-        tensor = torch.empty(count, dtype=span.dtype) if into is None else into[:count]
+        tensor = torch.empty(count, dtype=span.dtype) if into is None else into
+        if tensor.numel() != count:
+            tensor = tensor[:count]
         assert tensor.dtype is span.dtype, (tensor.dtype, span.dtype)
         self._fill(tensor_bytes(tensor), span.start + start * span.dtype.itemsize)
         return tensor

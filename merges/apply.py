@@ -193,7 +193,7 @@ def _copy_files(origin: Path, folder: Path) -> dict[str, str]:
 def _record(plan: Plan, sandbox: Sandbox, hashes: Mapping[str, str], files: Mapping[str, str]) -> Provenance:
     entries = [entry for shard in plan.shards for entry in shard.entries]
     tensors = {
-        entry.name: TensorRecord(hashes[entry.name], entry.name in plan.merged, str(entry.dtype), entry.shape)
+        entry.name: TensorRecord(hashes[entry.name], entry.name in plan.steps, str(entry.dtype), entry.shape)
         for entry in entries
     }
     return Provenance(
@@ -206,7 +206,7 @@ def _record(plan: Plan, sandbox: Sandbox, hashes: Mapping[str, str], files: Mapp
         base=plan.base.identity,
         experts={name: expert.identity for name, expert in plan.experts.items()},
         ignored=plan.ignored,
-        isolation=None if plan.form else (sandbox.isolation.level, sandbox.isolation.missing),
+        isolation=(sandbox.isolation.level, sandbox.isolation.missing) if plan.sandboxed else None,
         versions=versions(),
         tensors=tensors,
         files=files,

@@ -24,7 +24,7 @@ from merges.folders import read_json, weight_files
 from merges.headers import Span
 from merges.hub import download, looks_like_hub_id
 from merges.weight_file import WeightFile
-from merges.weights import Weights
+from merges.weights import Identity, Weights
 
 __all__ = ["Checkpoint", "Identity", "depth_of", "layer_count"]
 
@@ -32,24 +32,6 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?:\.|$)")
 _FIRST = re.compile(r"(?:^|\.)(?:embed\w*|wte|wpe|word_embeddings\w*)(?:\.|$)")
 _HEAD = "lm_head.weight"
 _EMBEDDINGS = (".embed_tokens.weight", ".wte.weight", ".embed_in.weight", ".word_embeddings.weight")
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a checkpoint was, for provenance.
-
-    Attributes:
-        given: the path or hub id as the user wrote it.
-        commit: the hub's commit, or None for a folder.
-        bytes: size of the weight files together.
-        headers: BLAKE3 (hex) over names, dtypes, shapes of all tensors and the sizes of the weight files; it does not
-            cover the weights themselves.
-    """
-
-    given: str
-    commit: str | None
-    bytes: int
-    headers: str
 
 
 @dataclass(frozen=True)

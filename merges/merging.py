@@ -89,7 +89,7 @@ def merge_tensors(plan: Plan, output: OutputFiles, sandbox: Sandbox, workers: in
     try:
         with ExitStack() as stack:
             boxes = [sandbox]
-            if plan.form is None:
+            if plan.sandboxed:
                 boxes += [stack.enter_context(sandbox.another()) for _ in range(workers - 1)]
             threads = [threading.Thread(target=_thread, args=(work, boxes[min(i, len(boxes) - 1)])) for i in range(workers)]  # fmt: skip
             for thread in threads:
@@ -123,8 +123,7 @@ def _announced(plan: Plan, batches: Iterator[Sequence[Entry]]) -> Iterator[Seque
     ahead: list[Sequence[Entry]] = []
     for batch in batches:
         for entry in batch:
-            models = [plan.base, *(plan.experts.values() if entry.name in plan.merged else ())]
-            for model in models:
+            for model in plan.origins(entry.name):
                 model.expect(entry.name)
         ahead.append(batch)
         if len(ahead) > _AHEAD:
@@ -155,26 +154,29 @@ def _thread(work: _Work, sandbox: Sandbox) -> None:
 
 
 def _batch(work: _Work, batch: Sequence[Entry], sandbox: Sandbox, scratch: Scratch) -> None:
-    plan = work.plan
-    sandboxed = [entry for entry in batch if entry.name in plan.merged and plan.form is None]
+    plan, sandboxed = work.plan, []
     for entry in batch:
-        if entry.name not in plan.merged:
+        step = plan.steps.get(entry.name)
+        if step is None:
             _copy(work, entry, scratch)
-        elif plan.form is not None:
+        elif step.form is None:
+            sandboxed.append(entry)
+        else:
             seed = tensor_seed(plan.run_seed, plan.program, entry.name)
-            blocks = Blocks(entry.name, plan.base, plan.experts, scratch, plan.block, seed)
-            _write(work, entry, blocks, plan.form.blocks(blocks, **plan.parameters))
+            blocks = Blocks(entry.name, step.base, step.experts, scratch, plan.block, seed)
+            _write(work, entry, blocks, step.form.blocks(blocks, **step.parameters))
     if sandboxed:
         _run(work, sandboxed, sandbox, scratch)
 
 
 def _copy(work: _Work, entry: Entry, scratch: Scratch) -> None:
     writer, size = work.output.writer(entry.name), math.prod(entry.shape)
+    (origin,) = work.plan.origins(entry.name)
     step = max(1, _COPY_BYTES // entry.dtype.itemsize)
     for start in range(0, size, step):
         stop = min(start + step, size)
         raw = scratch.take("copied", stop - start, entry.dtype)
-        writer.write(tensor_bytes(work.plan.base.read_part(entry.name, start, stop, raw)))
+        writer.write(tensor_bytes(origin.read_part(entry.name, start, stop, raw)))
     work.output.finish(entry.name, writer.close())
 
 

@@ -7,7 +7,8 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from blake3 import blake3
 
@@ -19,8 +20,9 @@ from merges.layout import MAX_SHARD_BYTES, Entry, Shard, plan_shards
 from merges.selection import select
 from merges.streamed import Form, form_of
 from merges.task_vectors import mergeable, misfits
+from merges.weights import Weights
 
-__all__ = ["BATCH_BYTES", "DEFAULT_MEMORY_BYTES", "Plan", "make_plan"]
+__all__ = ["BATCH_BYTES", "DEFAULT_MEMORY_BYTES", "Plan", "Step", "make_plan", "too_large"]
 
 BATCH_BYTES = 64 * 1024 * 1024
 """Small tensors share one step up to this much memory; a larger tensor has its own."""
@@ -33,16 +35,34 @@ DEFAULT_MEMORY_BYTES = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Step:
+    """How one tensor is merged.
+
+    Attributes:
+        base: what the task vectors are over, and what their merge is added to.
+        experts: name -> model.
+        form: how it is done without a sandbox; None: by the plan's program, in one.
+        parameters: hyper-parameters.
+    """
+
+    base: Weights
+    experts: Mapping[str, Weights]
+    form: Form | None
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A merge, ready to be done.
 
     Attributes:
         source, program, parameters, run_seed: what is run, and its id.
-        base, experts: the inputs, opened.
+        base, experts: the inputs, opened. The base gives the tokenizer and the other files too.
         patterns: which parameters are merged, as given.
-        merged: their names; all others are copied.
+        steps: name -> how it is merged; all other tensors are copied.
+        copied: name -> the model that it is copied from, where that is not the base.
         shards: the layout of the output.
-        form: how a library merge is done without a sandbox; None for any other program.
+        config: what the output's config.json says, where it is not the base's.
         memory_bytes: bound for tensors held at once.
         block: elements per block of a streamed form.
         problems: what stands in the way, the most telling first; nothing is if it is empty.
@@ -52,15 +72,21 @@ class Plan:
     program: str
     parameters: Mapping[str, float]
     run_seed: int
-    base: Checkpoint
-    experts: Mapping[str, Checkpoint]
+    base: Weights
+    experts: Mapping[str, Weights]
     patterns: tuple[str, ...]
-    merged: frozenset[str]
+    steps: Mapping[str, Step]
     shards: tuple[Shard, ...]
-    form: Form | None
     memory_bytes: int
     block: int
     problems: tuple[MergeUserError, ...]
+    copied: Mapping[str, Weights] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether some tensor needs the program, and so a sandbox."""
+        return any(step.form is None for step in self.steps.values())
 
     @property
     def weight_bytes(self) -> int:
@@ -79,20 +105,28 @@ class Plan:
 
     def need(self, entry: Entry) -> int:
         """Bytes held for one tensor: what its step cannot do without, beside blocks of fixed size."""
-        if entry.name not in self.merged:
+        step = self.steps.get(entry.name)
+        if step is None:
             return 0
         elements = math.prod(entry.shape)
-        if self.form is not None:
-            unit = self.form.unit(entry.shape)
-            return unit * _UNIT_BYTES * (len(self.experts) + 4) if unit > self.block else 0
-        return (
-            elements * 4 * 2 * (len(self.experts) + 2)
-        )  # float32 inputs here and in the sandbox, and the result in both
+        if step.form is not None:
+            unit = step.form.unit(entry.shape)
+            return unit * _UNIT_BYTES * (len(step.experts) + 4) if unit > self.block else 0
+        return elements * 4 * 2 * (len(step.experts) + 2)  # float32 inputs here and in the sandbox, and the result in both
 
     def held(self, batch: Sequence[Entry]) -> int:
         """Bytes held for one step: of all its tensors in a sandbox, of one after the other in streamed form."""
-        needs = map(self.need, batch)
-        return max(needs) if self.form is not None else sum(needs)
+        streamed = [self.need(entry) for entry in batch if self._is_streamed(entry.name)]
+        return max(streamed, default=0) + sum(self.need(entry) for entry in batch if not self._is_streamed(entry.name))
+
+    def _is_streamed(self, name: str) -> bool:
+        step = self.steps.get(name)
+        return step is None or step.form is not None
+
+    def origins(self, name: str) -> list[Weights]:
+        """The models that a tensor of the output is made from."""
+        step = self.steps.get(name)
+        return [self.copied.get(name, self.base)] if step is None else [step.base, *step.experts.values()]
 
     def batches(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         """The tensors in the order in which the base's files have them, small ones together."""
@@ -100,7 +134,7 @@ class Plan:
         room = min(BATCH_BYTES, self.memory_bytes)
         batch: list[Entry] = []
         used = 0
-        for entry in sorted(entries, key=lambda entry: place[entry.name]):
+        for entry in sorted(entries, key=lambda entry: place.get(entry.name, len(place))):
             need = max(self.need(entry), entry.bytes)
             if batch and used + need > room:
                 yield batch
@@ -117,15 +151,15 @@ class Plan:
             [str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for model in models for path in model.paths
         ]
         layout = [[shard.file, [entry.name for entry in shard.entries]] for shard in self.shards]
-        settings = [self.source, dict(self.parameters), self.run_seed, sorted(self.merged), list(self.experts)]
+        settings = [self.source, dict(self.parameters), self.run_seed, sorted(self.steps), list(self.experts)]
         return str(blake3(json.dumps([settings, files, layout]).encode()).hexdigest())
 
 
 def make_plan(
     source: str,
     parameters: Mapping[str, float],
-    base: Checkpoint,
-    experts: Mapping[str, Checkpoint],
+    base: Weights,
+    experts: Mapping[str, Weights],
     *,
     selection: str | Sequence[str] = "all",
     run_seed: int = 0,
@@ -142,7 +176,7 @@ def make_plan(
     if not experts:
         raise OptionError("experts: expected at least one, got none; name the models to merge")
     patterns = (selection,) if isinstance(selection, str) else tuple(selection)
-    twin = base.tied_duplicate()
+    twin = base.tied_duplicate() if isinstance(base, Checkpoint) else None
     names = [name for name in base.names if name != twin]
     merged = mergeable(base, select(names, patterns))
     if not merged:
@@ -151,15 +185,17 @@ def make_plan(
         )
     program = program_id(source)
     shards = plan_shards((Entry(name, base.shapes[name], base.dtypes[name]) for name in names), max_shard_bytes)
-    plan = Plan(source, program, parameters, run_seed, base, experts, patterns, frozenset(merged), shards, form_of(program, len(experts)),
+    step = Step(base, experts, form_of(program, len(experts)), parameters)
+    plan = Plan(source, program, parameters, run_seed, base, experts, patterns, dict.fromkeys(merged, step), shards,
                 max_memory_bytes or DEFAULT_MEMORY_BYTES, block, ())  # fmt: skip
     problems: list[MergeUserError] = [ShapeError(text) for text in misfits(base, experts, merged)]
     if max_memory_bytes is not None:
-        problems += _too_large(plan, max_memory_bytes)
+        problems += too_large(plan, max_memory_bytes)
     return replace(plan, problems=tuple(problems))
 
 
-def _too_large(plan: Plan, limit: int) -> list[MergeUserError]:
+def too_large(plan: Plan, limit: int) -> list[MergeUserError]:
+    """The problem of a tensor that needs more memory than the limit, if there is one."""
     needs = [(plan.need(entry), entry.name) for shard in plan.shards for entry in shard.entries]
     largest, name = max(needs)
     if largest <= limit:

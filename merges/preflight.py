@@ -30,10 +30,10 @@ def facts(plan: Plan, out: str | Path, workers: int = 1) -> dict[str, Any]:
         problems.append(f"{target}: expected {plan.weight_bytes + SLACK_BYTES:,} bytes of free disk, got {free:,}; free some space or choose another disk")  # fmt: skip
     return {
         "program": plan.program,
-        "computed": "streamed" if plan.form else "sandbox",
+        "computed": "sandbox" if plan.sandboxed else "streamed",
         "parameters": dict(plan.parameters),
-        "merged": sorted(plan.merged),
-        "copied": sorted(entry.name for entry in entries if entry.name not in plan.merged),
+        "merged": sorted(plan.steps),
+        "copied": sorted(entry.name for entry in entries if entry.name not in plan.steps),
         "ignored": {name: list(tensors) for name, tensors in plan.ignored.items()},
         "files": [shard.file for shard in plan.shards],
         "output_bytes": plan.weight_bytes,
@@ -52,7 +52,7 @@ def _held(plan: Plan, entries: Sequence[Entry], workers: int) -> int:
 def described(plan: Plan, out: str | Path, workers: int = 1) -> list[str]:
     """The same for people, line by line."""
     found = facts(plan, out, workers)
-    way = "in streamed form" if plan.form else "in the sandbox"
+    way = "in the sandbox" if plan.sandboxed else "in streamed form"
     lines = [
         f"program {plan.program}, {way}: {len(found['merged'])} tensors merged, {len(found['copied'])} copied from the base",
         f"output: {found['output_bytes']:,} bytes in {len(found['files'])} file(s); {found['free_bytes']:,} bytes of disk are free",

@@ -5,13 +5,32 @@ views that compute or rearrange what they give: a LoRA adapter on a model, layer
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["View", "Weights"]
+__all__ = ["Identity", "View", "Weights"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint was, for provenance.
+
+    Attributes:
+        given: the path or hub id as the user wrote it.
+        commit: the hub's commit, or None for a folder.
+        bytes: size of the weight files together.
+        headers: BLAKE3 (hex) over names, dtypes, shapes of all tensors and the sizes of the weight files; it does not
+            cover the weights themselves.
+    """
+
+    given: str
+    commit: str | None
+    bytes: int
+    headers: str
 
 
 class Weights(Protocol):
@@ -22,8 +41,11 @@ class Weights(Protocol):
         names: tensor names, in the order in which they are best read.
         shapes, dtypes: name -> shape, and dtype in which values are given.
         config: the parsed config.json.
+        identity: for provenance.
     """
 
+    @property
+    def identity(self) -> Identity: ...
     @property
     def path(self) -> Path: ...
     @property
@@ -66,6 +88,10 @@ class View:
 
     def __init__(self, origin: Weights) -> None:
         self.origin = origin
+
+    @property
+    def identity(self) -> Identity:
+        return self.origin.identity
 
     @property
     def path(self) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -80,6 +81,48 @@ def show(
         print(json.dumps({**candidate_facts(chosen, related), "test": final_facts(final) if final else None}))
     else:
         tables.wide_console().print(tables.candidate_page(chosen, related, final))
+
+
+@archive_app.command()
+def export(
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM", help="An archive id, a library name (ties), or a .py file.")
+    ],
+    form: Annotated[Literal["mergekit"], typer.Option("--format", help="What shall be able to run it.")],
+    out: Annotated[Path, typer.Option(help="The folder to make; it must not exist.")],
+    base: Annotated[str | None, typer.Option(help="The seed model: folder or hub id. Default: a placeholder.")] = None,
+    expert: Annotated[
+        list[str] | None, typer.Option(help="An expert: folder or hub id. Repeatable. Default: placeholders.")
+    ] = None,
+    merge: Annotated[
+        str | None, typer.Option(help="Which parameters: all, mlp, or a pattern. Default: as in the archive, else all.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Set a hyper-parameter. Repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the program's random numbers.")] = 0,
+) -> None:
+    """Write a program as something that another tool runs, without the sandbox: read it before you run it there.
+
+    Example: mergewright archive export 3fa9c1d2 --format mergekit --out exported --base seed --expert a --expert b
+    """
+    from engine import locations
+    from engine.cli_models import _numbers
+    from engine.programs import find_program
+    from merges.export_mergekit import export_mergekit
+
+    found = find_program(program)
+    files = export_mergekit(
+        found.source,
+        out,
+        base=None if base is None else locations.model(base),
+        experts=[locations.model(reference) for reference in expert or ()],
+        selection=found.merge or "all" if merge is None else merge,
+        parameters=_numbers(param),
+        run_seed=seed,
+        origin=Path(found.origin).name,  # where a file lies on this machine is nobody else's affair
+    )
+    print(f"wrote {out}: {', '.join(files)} for {form}; {out / 'README.md'} says how to run it, unsandboxed")
 
 
 def _candidates(run: str) -> list[Candidate]:

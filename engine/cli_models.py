@@ -13,6 +13,7 @@ from engine.cli_run import Unsafe
 
 if TYPE_CHECKING:
     from engine.config import SandboxSection
+    from merges.plan import Plan
     from sandbox import Limits
 
 Device = Annotated[
@@ -65,13 +66,20 @@ def try_program(
 
 def apply_command(
     program: Annotated[
-        str, typer.Argument(metavar="PROGRAM", help="An archive id, a library name (ties), or a .py file.")
-    ],
-    base: Annotated[str, typer.Option(help="The seed model: folder or hub id.")],
-    expert: Annotated[
-        list[str], typer.Option(help="An expert: folder or hub id. Repeat; the order matters to some programs.")
+        str,
+        typer.Argument(
+            metavar="PROGRAM",
+            help="An archive id, a library name (ties), a .py file, or a mergekit recipe (.yml, .yaml).",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder to make; it must not exist.")],
+    base: Annotated[str | None, typer.Option(help="The seed model: folder or hub id.")] = None,
+    expert: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An expert: folder or hub id, or a folder with a LoRA adapter (peft). Repeat; the order matters to some programs."
+        ),
+    ] = None,
     merge: Annotated[
         str | None, typer.Option(help="Which parameters: all, mlp, or a pattern. Default: as in the archive, else all.")
     ] = None,
@@ -99,34 +107,29 @@ def apply_command(
 
     Example: mergewright apply ties --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --out merged
     """
-    from engine import locations
-    from engine.bench import expert_names
-    from engine.programs import find_program
-    from merges.apply import apply_program, cores, plan_merge
+    from merges.apply import apply_plan, cores, refuse
     from merges.errors import MergeUserError
     from merges.preflight import described, facts
+    from merges.target import check_absent
     from sandbox import Sandbox
 
-    found = find_program(program)
-    experts = {
-        name: locations.model(reference) for name, reference in zip(expert_names(tuple(expert)), expert, strict=True)
-    }
-    limits = _limits(found.limits, timeout, memory_mb)
-    asked: dict[str, Any] = {"base": locations.model(base), "experts": experts, "selection": merge or found.merge or "all",
-             "parameters": _numbers(param), "run_seed": seed, "max_memory_bytes": _bytes(max_memory)}  # fmt: skip
+    origin, limits, plan = _planned(
+        program, base, expert or [], merge, _numbers(param), seed, _bytes(max_memory), timeout, memory_mb
+    )
+    threads = workers or cores()
     if dry_run:
-        plan = plan_merge(found.source, **asked)
-        threads = workers or cores()
-        found_out = facts(plan, out, threads)
-        print(json.dumps(found_out) if as_json else "\n".join(described(plan, out, threads)))
-        if found_out["problems"]:
+        found = facts(plan, out, threads)
+        print(json.dumps(found) if as_json else "\n".join(described(plan, out, threads)))
+        if found["problems"]:
             raise MergeUserError(
                 f"{out}: expected a merge that can be done, got the problems above; mend them and try again"
             )
         return
+    check_absent(out)
+    refuse(plan)
     sandbox = Sandbox(limits, allow_none=unsafe, device=device)  # it starts where the program needs it
     try:
-        record = apply_program(found.source, **asked, out=out, sandbox=sandbox, workers=workers)
+        record = apply_plan(plan, out, sandbox, workers=threads)
     finally:
         sandbox.close()
     if as_json:
@@ -134,8 +137,66 @@ def apply_command(
     else:
         merged = sum(tensor.merged for tensor in record.tensors.values())
         print(
-            f"wrote {out}: {merged} tensors merged by {found.origin}, {len(record.tensors) - merged} copied; check it with: mergewright verify {out}"
+            f"wrote {out}: {merged} tensors merged by {origin}, {len(record.tensors) - merged} copied; check it with: mergewright verify {out}"
         )
+
+
+def _planned(
+    program: str,
+    base: str | None,
+    experts: list[str],
+    merge: str | None,
+    parameters: dict[str, float],
+    seed: int,
+    max_memory: int | None,
+    timeout: float | None,
+    memory_mb: int | None,
+) -> tuple[str, Limits, Plan]:
+    """What `apply` is to do: its name for people, the limits, and the plan."""
+    from engine import locations
+    from engine.bench import expert_names
+    from engine.config import SandboxSection
+    from engine.errors import UserError
+    from engine.programs import find_program
+    from merges.apply import open_named, plan_merge
+    from merges.mergekit import plan_recipe
+    from merges.recipes import read_recipe
+
+    if program.endswith((".yaml", ".yml")):
+        given = [
+            name
+            for name, value in (("--base", base), ("--expert", experts), ("--merge", merge), ("--param", parameters))
+            if value
+        ]
+        if given:
+            raise UserError(
+                f"{given[0]}: expected none with a recipe, which says all of that itself, got one; leave it out"
+            )
+        recipe = read_recipe(Path(program))
+        plan = plan_recipe(
+            recipe,
+            lambda name: open_named(name.model_copy(update={"path": str(locations.model(name.path))})),
+            run_seed=seed,
+            max_memory_bytes=max_memory,
+        )
+        return recipe.merge_method, _limits(SandboxSection(), timeout, memory_mb), plan
+    if base is None or not experts:
+        missing = "--base" if base is None else "--expert"
+        raise UserError(f"{missing}: expected a model for program '{program}', got none; name a folder or hub id")
+    found = find_program(program)
+    models = {
+        name: locations.model(reference) for name, reference in zip(expert_names(tuple(experts)), experts, strict=True)
+    }
+    plan = plan_merge(
+        found.source,
+        base=locations.model(base),
+        experts=models,
+        selection=merge or found.merge or "all",
+        parameters=parameters,
+        run_seed=seed,
+        max_memory_bytes=max_memory,
+    )
+    return found.origin, _limits(found.limits, timeout, memory_mb), plan
 
 
 def _limits(section: SandboxSection, timeout: float | None, memory_mb: int | None) -> Limits:

@@ -6,17 +6,20 @@ bounded however large the model is, and a killed run goes on where it was.
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from blake3 import blake3
 
+from merges.adapters import Adapted, is_adapter
 from merges.checkpoints import Checkpoint
 from merges.contract import program_id, signature_of
 from merges.errors import OptionError
 from merges.layout import INDEX_FILE, index_json
+from merges.mergekit import plan_recipe
 from merges.merging import Progress, merge_tensors, program_error
 from merges.output import JOURNAL_FILE, OutputFiles
 from merges.plan import Plan, make_plan
@@ -29,10 +32,12 @@ from merges.provenance import (
     model_card,
     versions,
 )
+from merges.recipes import ModelName, Recipe
 from merges.target import check_absent, staged
+from merges.weights import Weights
 from sandbox import Sandbox, check
 
-__all__ = ["COPIED_FILES", "apply_program", "cores", "plan_merge", "refuse"]
+__all__ = ["COPIED_FILES", "apply_plan", "apply_program", "apply_recipe", "cores", "open_named", "plan_merge", "refuse"]
 
 COPIED_FILES = (
     "config.json",
@@ -58,8 +63,8 @@ COPIED_FILES = (
 def apply_program(
     source: str,
     *,
-    base: str | Path | Checkpoint,
-    experts: Mapping[str, str | Path | Checkpoint],
+    base: str | Path | Weights,
+    experts: Mapping[str, str | Path | Weights],
     out: str | Path,
     sandbox: Sandbox,
     selection: str | Sequence[str] = "all",
@@ -73,7 +78,7 @@ def apply_program(
 
     Args:
         source: program text under the contract.
-        base: the seed model, a folder, hub id or opened checkpoint. Output dtype, layout and tokenizer are the base's.
+        base: the seed model, a folder, hub id or opened model. Output dtype, layout and tokenizer are the base's.
         experts: name -> model, in the order the program shall see them.
         out: the folder to make; it must not exist.
         sandbox: where the program runs, and on which device.
@@ -104,6 +109,58 @@ def apply_program(
         run_seed=run_seed,
         max_memory_bytes=max_memory_bytes,
     )
+    return apply_plan(plan, target, sandbox, workers=workers, progress=progress)
+
+
+def apply_recipe(
+    recipe: Recipe,
+    *,
+    out: str | Path,
+    open_model: Callable[[ModelName], Weights] | None = None,
+    run_seed: int = 0,
+    max_memory_bytes: int | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Provenance:
+    """Make what a mergekit recipe describes, without a sandbox: its methods are the library's.
+
+    Args:
+        recipe: see `read_recipe`.
+        open_model: opens a model that it names; None: a folder or hub id, an adapter on it if there is one.
+        out, run_seed, max_memory_bytes, progress, workers: as in `apply_program`.
+
+    Raises:
+        MergeUserError, HostError: as `apply_program`.
+    """
+    target = Path(out)
+    check_absent(target)
+    plan = plan_recipe(recipe, open_model or open_named, run_seed=run_seed, max_memory_bytes=max_memory_bytes)
+    return apply_plan(plan, target, None, workers=workers, progress=progress)
+
+
+def open_named(name: ModelName) -> Weights:
+    """The model that a recipe names, with its adapter."""
+    model = Checkpoint.open(name.path)
+    return Adapted.open(name.lora, model) if name.lora else model
+
+
+def apply_plan(
+    plan: Plan,
+    target: Path,
+    sandbox: Sandbox | None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Provenance:
+    """Do what a plan says.
+
+    Args:
+        sandbox: for the tensors that need it.
+        target, workers, progress: as `apply_program`.
+
+    Raises:
+        MergeUserError, ProgramError, HostError: as `apply_program`.
+    """
     refuse(plan)
     digest = plan.digest()
     with staged(target, plan.weight_bytes, digest) as folder:
@@ -113,7 +170,7 @@ def apply_program(
         (folder / JOURNAL_FILE).unlink()
         if len(plan.shards) > 1:
             (folder / INDEX_FILE).write_text(index_json(plan.shards), encoding="utf-8")
-        files = _copy_files(plan.base.path, folder)
+        files = _copy_files(plan, folder)
         record = _record(plan, sandbox, hashes, files)
         (folder / PROVENANCE_FILE).write_text(record.to_json(), encoding="utf-8")
         (folder / CARD_FILE).write_text(model_card(record), encoding="utf-8")
@@ -123,8 +180,8 @@ def apply_program(
 def plan_merge(
     source: str,
     *,
-    base: str | Path | Checkpoint,
-    experts: Mapping[str, str | Path | Checkpoint],
+    base: str | Path | Weights,
+    experts: Mapping[str, str | Path | Weights],
     selection: str | Sequence[str] = "all",
     parameters: Mapping[str, float] | None = None,
     run_seed: int = 0,
@@ -138,7 +195,7 @@ def plan_merge(
     """
     effective = _checked_parameters(source, parameters or {})
     opened_base = _opened(base)
-    opened = {name: _opened(expert) for name, expert in experts.items()}
+    opened = {name: _opened(expert, opened_base) for name, expert in experts.items()}
     return make_plan(
         source,
         effective,
@@ -176,21 +233,28 @@ def _checked_parameters(source: str, given: Mapping[str, float]) -> dict[str, fl
     return {**declared, **given}
 
 
-def _opened(model: str | Path | Checkpoint) -> Checkpoint:
-    return model if isinstance(model, Checkpoint) else Checkpoint.open(model)
+def _opened(model: str | Path | Weights, base: Weights | None = None) -> Weights:
+    """A folder of adapters is one on the base."""
+    if not isinstance(model, str | Path):
+        return model
+    return Adapted.open(model, base) if base is not None and is_adapter(model) else Checkpoint.open(model)
 
 
-def _copy_files(origin: Path, folder: Path) -> dict[str, str]:
-    hashes = {}
+def _copy_files(plan: Plan, folder: Path) -> dict[str, str]:
+    hashes, origin = {}, plan.base.path
     for name in COPIED_FILES:
-        if (origin / name).is_file():
+        if name == "config.json" and plan.config is not None:
+            content = (json.dumps(plan.config, indent=2) + "\n").encode()
+        elif (origin / name).is_file():
             content = (origin / name).read_bytes()
-            (folder / name).write_bytes(content)
-            hashes[name] = blake3(content).hexdigest()
+        else:
+            continue
+        (folder / name).write_bytes(content)
+        hashes[name] = blake3(content).hexdigest()
     return hashes
 
 
-def _record(plan: Plan, sandbox: Sandbox, hashes: Mapping[str, str], files: Mapping[str, str]) -> Provenance:
+def _record(plan: Plan, sandbox: Sandbox | None, hashes: Mapping[str, str], files: Mapping[str, str]) -> Provenance:
     entries = [entry for shard in plan.shards for entry in shard.entries]
     tensors = {
         entry.name: TensorRecord(hashes[entry.name], entry.name in plan.steps, str(entry.dtype), entry.shape)
@@ -206,7 +270,7 @@ def _record(plan: Plan, sandbox: Sandbox, hashes: Mapping[str, str], files: Mapp
         base=plan.base.identity,
         experts={name: expert.identity for name, expert in plan.experts.items()},
         ignored=plan.ignored,
-        isolation=(sandbox.isolation.level, sandbox.isolation.missing) if plan.sandboxed else None,
+        isolation=(sandbox.isolation.level, sandbox.isolation.missing) if plan.sandboxed and sandbox else None,
         versions=versions(),
         tensors=tensors,
         files=files,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,15 +152,16 @@ class Blocks:
                 raise self._not_finite(repr(name), checkpoint)
         return vectors
 
-    def generators(self) -> list[torch.Generator]:
-        """One per expert, each where the tensor's generator stands once it has drawn a number for every value of the experts before:
+    def generators(self, draws: Sequence[bool]) -> list[torch.Generator | None]:
+        """One for every expert that draws, each where the tensor's generator stands once it has drawn a number for every value of those before:
         so a block of each can be drawn at a time, with the numbers of a program that draws for whole tensors."""
         rng = torch.Generator().manual_seed(self._seed)
-        found = []
-        for left in range(self.count, 0, -1):
-            found.append(torch.Generator().set_state(rng.get_state()))
-            for start, stop in self.spans() if left > 1 else ():
-                self.drawn(rng, stop - start)
+        found: list[torch.Generator | None] = []
+        for expert, wanted in enumerate(draws):
+            found.append(torch.Generator().set_state(rng.get_state()) if wanted else None)
+            if wanted and any(draws[expert + 1 :]):
+                for start, stop in self.spans():
+                    self.drawn(rng, stop - start)
         return found
 
     def drawn(self, rng: torch.Generator, elements: int) -> Array:

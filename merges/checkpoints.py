@@ -28,8 +28,8 @@ from merges.weights import Identity, Weights
 
 __all__ = ["Checkpoint", "Identity", "depth_of", "layer_count"]
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?:\.|$)")
-_FIRST = re.compile(r"(?:^|\.)(?:embed\w*|wte|wpe|word_embeddings\w*)(?:\.|$)")
+LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?:\.|$)")
+FIRST = re.compile(r"(?:^|\.)(?:embed\w*|wte|wpe|word_embeddings\w*)(?:\.|$)")
 _HEAD = "lm_head.weight"
 _EMBEDDINGS = (".embed_tokens.weight", ".wte.weight", ".embed_in.weight", ".word_embeddings.weight")
 
@@ -149,7 +149,7 @@ class Checkpoint:
 
 def layer_count(names: Iterable[str]) -> int:
     """The highest layer number among parameter names plus one, or 0 where none has a number."""
-    return max((int(match.group(1)) + 1 for match in map(_LAYER.search, names) if match), default=0)
+    return max((int(match.group(1)) + 1 for match in map(LAYER.search, names) if match), default=0)
 
 
 def depth_of(name: str, n_layers: int) -> float:
@@ -159,10 +159,10 @@ def depth_of(name: str, n_layers: int) -> float:
         name: parameter name; the first number after ``layers.``, ``h.``, ``blocks.`` is its layer.
         n_layers: number of layers, >= 0.
     """
-    match = _LAYER.search(name)
+    match = LAYER.search(name)
     if match:
         return min(int(match.group(1)) / (n_layers - 1), 1.0) if n_layers > 1 else 0.0
-    return 0.0 if _FIRST.search(name) else 1.0
+    return 0.0 if FIRST.search(name) else 1.0
 
 
 def _locate(given: str | Path) -> tuple[Path, str | None]:

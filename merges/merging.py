@@ -66,7 +66,9 @@ class _Work:
     stop: threading.Event
 
 
-def merge_tensors(plan: Plan, output: OutputFiles, sandbox: Sandbox, workers: int, progress: Progress | None) -> None:
+def merge_tensors(
+    plan: Plan, output: OutputFiles, sandbox: Sandbox | None, workers: int, progress: Progress | None
+) -> None:
     """Fill the output's files.
 
     Args:
@@ -88,8 +90,8 @@ def merge_tensors(plan: Plan, output: OutputFiles, sandbox: Sandbox, workers: in
     torch.set_num_threads(1)
     try:
         with ExitStack() as stack:
-            boxes = [sandbox]
-            if plan.sandboxed:
+            boxes: list[Sandbox | None] = [sandbox]
+            if plan.sandboxed and sandbox is not None:
                 boxes += [stack.enter_context(sandbox.another()) for _ in range(workers - 1)]
             threads = [threading.Thread(target=_thread, args=(work, boxes[min(i, len(boxes) - 1)])) for i in range(workers)]  # fmt: skip
             for thread in threads:
@@ -131,7 +133,7 @@ def _announced(plan: Plan, batches: Iterator[Sequence[Entry]]) -> Iterator[Seque
     yield from ahead
 
 
-def _thread(work: _Work, sandbox: Sandbox) -> None:
+def _thread(work: _Work, sandbox: Sandbox | None) -> None:
     """One thread."""
     scratch = Scratch()
     try:
@@ -153,7 +155,7 @@ def _thread(work: _Work, sandbox: Sandbox) -> None:
         work.reports.put(None)
 
 
-def _batch(work: _Work, batch: Sequence[Entry], sandbox: Sandbox, scratch: Scratch) -> None:
+def _batch(work: _Work, batch: Sequence[Entry], sandbox: Sandbox | None, scratch: Scratch) -> None:
     plan, sandboxed = work.plan, []
     for entry in batch:
         step = plan.steps.get(entry.name)
@@ -166,6 +168,7 @@ def _batch(work: _Work, batch: Sequence[Entry], sandbox: Sandbox, scratch: Scrat
             blocks = Blocks(entry.name, step.base, step.experts, scratch, plan.block, seed)
             _write(work, entry, blocks, step.form.blocks(blocks, **step.parameters))
     if sandboxed:
+        assert sandbox is not None, "a program without streamed form needs one"
         _run(work, sandboxed, sandbox, scratch)
 
 

@@ -112,7 +112,9 @@ class Plan:
         if step.form is not None:
             unit = step.form.unit(entry.shape)
             return unit * _UNIT_BYTES * (len(step.experts) + 4) if unit > self.block else 0
-        return elements * 4 * 2 * (len(step.experts) + 2)  # float32 inputs here and in the sandbox, and the result in both
+        return (
+            elements * 4 * 2 * (len(step.experts) + 2)
+        )  # float32 inputs here and in the sandbox, and the result in both
 
     def held(self, batch: Sequence[Entry]) -> int:
         """Bytes held for one step: of all its tensors in a sandbox, of one after the other in streamed form."""

@@ -29,6 +29,9 @@ PROVENANCE_FILE = "provenance.json"
 CARD_FILE = "README.md"
 FORMAT: Literal[1] = 1
 
+RECIPE = "mergekit:"
+"""What the id begins with where a recipe was made, not a program applied."""
+
 
 @dataclass(frozen=True)
 class TensorRecord:
@@ -46,7 +49,7 @@ class Provenance:
 
     Attributes:
         format: version of this record.
-        program_id, source: the program.
+        program_id, source: the program; of a recipe `mergekit:METHOD` and its text.
         parameters: every hyper-parameter with the value used, defaults included.
         run_seed: seed of the random numbers, see `tensor_seed`.
         selection: which parameters were merged, as given.
@@ -129,7 +132,7 @@ def verify_folder(folder: str | Path) -> list[str]:
     path = Path(folder)
     record = Provenance.read(path)
     problems = []
-    if program_id(record.source) != record.program_id:
+    if not record.program_id.startswith(RECIPE) and program_id(record.source) != record.program_id:
         problems.append(f"program: expected id {record.program_id}, got {program_id(record.source)} from its source")
     for name, expected in record.files.items():
         file = path / Path(name).name
@@ -163,7 +166,7 @@ def model_card(record: Provenance) -> str:
         front += ["base_model:", *(f'- "{given}"' for given in hub)]
     merged = sum(tensor.merged for tensor in record.tensors.values())
     rows = [
-        ("program", f"`{record.program_id}`"),
+        ("method" if record.program_id.startswith(RECIPE) else "program", f"`{record.program_id}`"),
         ("hyper-parameters", ", ".join(f"{key} = {value}" for key, value in record.parameters.items()) or "none"),
         ("base", _described(record.base)),
         *((f"expert {name}", _described(identity)) for name, identity in record.experts.items()),
@@ -173,7 +176,7 @@ def model_card(record: Provenance) -> str:
         ("made with", ", ".join(f"{key} {value}" for key, value in record.versions.items())),
     ]
     table = ["| provenance | |", "|---|---|", *(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows)]
-    fence = "```"
+    recipe, fence = record.program_id.startswith(RECIPE), "```"
     while fence in record.source:
         fence += "`"
     return "\n".join(
@@ -183,13 +186,15 @@ def model_card(record: Provenance) -> str:
             "",
             "# Merged model",
             "",
-            "Made by Mergewright: the program below, run tensor by tensor on the experts' task vectors",
-            f"(expert − base). `{PROVENANCE_FILE}` holds a BLAKE3 hash of every tensor;",
+            "Made by Mergewright from the mergekit recipe below, tensor by tensor."
+            if recipe
+            else "Made by Mergewright: the program below, run tensor by tensor on the experts' task vectors\n(expert − base).",
+            f"`{PROVENANCE_FILE}` holds a BLAKE3 hash of every tensor;",
             "`mergewright verify` recomputes them.",
             "",
             *table,
             "",
-            f"{fence}python",
+            fence + ("yaml" if recipe else "python"),
             record.source.rstrip(),
             fence,
             "",

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ import torch
 from merges import kernels, library, ranks
 from merges.blocks import Array, Blocks
 from merges.contract import program_id
-from merges.ranks import Kept
+from merges.ranks import Kept, Rank
 
 __all__ = ["FORMS", "Form", "form_of"]
 
@@ -43,9 +44,21 @@ class Form:
     unit: Callable[[Sequence[int]], int] = lambda shape: 1
 
 
-def _weights(count: int, given: Mapping[str, float]) -> Array:
-    """w0 … w7 for `count` experts; any further expert shares w7."""
-    return np.array([given[f"w{min(i, 7)}"] for i in range(count)], np.float32)
+Each = float | Sequence[float]
+"""One number for all experts, or one for each; the library's programs know the first kind only."""
+
+
+def _each(value: Each, count: int) -> list[float]:
+    return list(value) if isinstance(value, Sequence) else [value] * count
+
+
+def _given(count: int, given: Mapping[str, Any]) -> list[float]:
+    """`weights`, or w0 … w7 for `count` experts; any further expert shares w7."""
+    return list(given["weights"]) if "weights" in given else [given[f"w{min(i, 7)}"] for i in range(count)]
+
+
+def _weights(count: int, given: Mapping[str, Any]) -> Array:
+    return np.array(_given(count, given), np.float32)
 
 
 def _sum(blocks: Blocks, vectors: Array, weights: Array, scale: float = 1.0) -> Array:
@@ -64,18 +77,18 @@ def task_arithmetic(blocks: Blocks, *, scale: float) -> Merged:
         yield _sum(blocks, blocks.vectors(*span), ones, scale)
 
 
-def weighted_task_arithmetic(blocks: Blocks, *, scale: float, **given: float) -> Merged:
+def weighted_task_arithmetic(blocks: Blocks, *, scale: float, **given: Any) -> Merged:
     """scale * weighted sum."""
     weights = _weights(blocks.count, given)
     for span in blocks.spans():
         yield _sum(blocks, blocks.vectors(*span), weights, scale)
 
 
-def linear(blocks: Blocks, **given: float) -> Merged:
+def linear(blocks: Blocks, **given: Any) -> Merged:
     """Weighted average."""
     weights, total = _weights(blocks.count, given), 0.0
-    for i in range(blocks.count):
-        total = total + given[f"w{min(i, 7)}"]
+    for weight in _given(blocks.count, given):
+        total = total + weight
     for span in blocks.spans():
         merged = _sum(blocks, blocks.vectors(*span), weights)
         if abs(total) < 1e-8:
@@ -104,28 +117,42 @@ def _trimmed(blocks: Blocks, kept: Sequence[Kept | None], weights: Array) -> Ite
         yield vectors
 
 
-def _top(blocks: Blocks, density: float) -> list[Kept | None]:
-    count = blocks.elements
-    if density >= 1 or not count:
-        return [None] * blocks.count
-    if density <= 0:
-        return [ranks.middle(None, None, 0, 0) for _ in range(blocks.count)]
-    kept = max(1, int(density * count))
-    found = ranks.at_ranks(lambda: _all_vectors(blocks), [[count - kept]] * blocks.count)
-    return [ranks.largest(rank, kept, count) for (rank,) in found]
+def _none() -> Kept:
+    """No value at all."""
+    return ranks.middle(None, None, 0, 0)
 
 
-def _between(blocks: Blocks, density: float, gamma: float) -> list[Kept | None]:
-    count = blocks.elements
-    if density >= 1 or not count:
-        return [None] * blocks.count
-    kept = int(density * count)
-    below = max(0, count - kept - int(gamma * count))
-    places = [place for place in (below - 1, below + kept - 1) if place >= 0]
-    if kept <= 0:
-        places = []
-    found = ranks.at_ranks(lambda: _all_vectors(blocks), [places] * blocks.count) if places else [[]] * blocks.count
-    return [ranks.middle(row[0] if len(row) > 1 else None, row[-1] if row else None, below, kept) for row in found]
+def _top(blocks: Blocks, density: Each) -> list[Kept | None]:
+    count, densities = blocks.elements, _each(density, blocks.count)
+    kept = [max(1, int(share * count)) if 0 < share < 1 and count else 0 for share in densities]
+    found = _at_ranks(blocks, [[count - many] if many else [] for many in kept])
+    return [
+        ranks.largest(row[0], many, count) if row else None if share >= 1 or not count else _none()
+        for row, many, share in zip(found, kept, densities, strict=True)
+    ]
+
+
+def _between(blocks: Blocks, density: Each, gamma: Each) -> list[Kept | None]:
+    count, shares = blocks.elements, list(zip(_each(density, blocks.count), _each(gamma, blocks.count), strict=True))
+    cuts = [(max(0, count - int(kept * count) - int(out * count)), int(kept * count)) for kept, out in shares]
+    places = [
+        [place for place in (below - 1, below + kept - 1) if place >= 0] if kept > 0 and share < 1 else []
+        for (below, kept), (share, _) in zip(cuts, shares, strict=True)
+    ]
+    found = _at_ranks(blocks, places)
+    return [
+        None
+        if share >= 1 or not count
+        else ranks.middle(row[0] if len(row) > 1 else None, row[-1], *cut)
+        if row
+        else _none()
+        for row, cut, (share, _) in zip(found, cuts, shares, strict=True)
+    ]
+
+
+def _at_ranks(blocks: Blocks, places: Sequence[Sequence[int]]) -> list[list[Rank]]:
+    """As `ranks.at_ranks` of the task vectors' magnitudes, without a look at them where nothing is asked."""
+    return ranks.at_ranks(lambda: _all_vectors(blocks), places) if any(places) else [[] for _ in places]
 
 
 def _elected(blocks: Blocks, vectors: Array, weights: Array, normalize: float, scale: float) -> Array:
@@ -136,14 +163,14 @@ def _elected(blocks: Blocks, vectors: Array, weights: Array, normalize: float, s
     return merged
 
 
-def ties(blocks: Blocks, *, density: float, scale: float, normalize: float, **given: float) -> Merged:
+def ties(blocks: Blocks, *, density: Each, scale: float, normalize: float, **given: Any) -> Merged:
     """Trim, elect signs, merge what agrees."""
     weights = _weights(blocks.count, given)
     for vectors in _trimmed(blocks, _top(blocks, density), weights):
         yield _elected(blocks, vectors, weights, normalize, scale)
 
 
-def breadcrumbs(blocks: Blocks, *, density: float, gamma: float, scale: float, **given: float) -> Merged:
+def breadcrumbs(blocks: Blocks, *, density: Each, gamma: Each, scale: float, **given: Any) -> Merged:
     """Drop both tails, add."""
     ones = np.ones(blocks.count, np.float32)
     for vectors in _trimmed(blocks, _between(blocks, density, gamma), _weights(blocks.count, given)):
@@ -151,7 +178,7 @@ def breadcrumbs(blocks: Blocks, *, density: float, gamma: float, scale: float, *
 
 
 def breadcrumbs_ties(
-    blocks: Blocks, *, density: float, gamma: float, scale: float, normalize: float, **given: float
+    blocks: Blocks, *, density: Each, gamma: Each, scale: float, normalize: float, **given: Any
 ) -> Merged:
     """Drop both tails, elect signs, merge what agrees."""
     weights = _weights(blocks.count, given)
@@ -159,30 +186,29 @@ def breadcrumbs_ties(
         yield _elected(blocks, vectors, weights, normalize, scale)
 
 
-def _dropped(blocks: Blocks, density: float, rescale: float, weights: Array) -> Iterator[Array]:
+def _dropped(blocks: Blocks, density: Each, rescale: float, weights: Array) -> Iterator[Array]:
     """Blocks of the task vectors, each value kept with this probability, times its weight."""
-    if density >= 1 or density <= 0:
-        yield from _trimmed(blocks, _top(blocks, density), weights)
-        return
-    divisor = np.float32(density if rescale else 1)
-    generators = blocks.generators()
+    densities = [np.float32(min(max(share, 0), 1)) for share in _each(density, blocks.count)]
+    generators = blocks.generators([bool(0 < share < 1) for share in densities])
     for start, stop in blocks.spans():
         vectors = blocks.vectors(start, stop)
-        for vector, rng, weight in zip(vectors, generators, weights, strict=True):
-            kernels.drop(vector, blocks.drawn(rng, stop - start), np.float32(density), divisor, weight, vector)
+        for vector, rng, share, weight in zip(vectors, generators, densities, weights, strict=True):
+            if rng is None:
+                np.multiply(vector, weight * share, out=vector)
+            else:
+                divisor = share if rescale else np.float32(1)
+                kernels.drop(vector, blocks.drawn(rng, stop - start), share, divisor, weight, vector)
         yield vectors
 
 
-def dare_linear(blocks: Blocks, *, density: float, scale: float, rescale: float, **given: float) -> Merged:
+def dare_linear(blocks: Blocks, *, density: Each, scale: float, rescale: float, **given: Any) -> Merged:
     """Drop at random, add."""
     ones = np.ones(blocks.count, np.float32)
     for vectors in _dropped(blocks, density, rescale, _weights(blocks.count, given)):
         yield _sum(blocks, vectors, ones, scale)
 
 
-def dare_ties(
-    blocks: Blocks, *, density: float, scale: float, rescale: float, normalize: float, **given: float
-) -> Merged:
+def dare_ties(blocks: Blocks, *, density: Each, scale: float, rescale: float, normalize: float, **given: Any) -> Merged:
     """Drop at random, elect signs, merge what agrees."""
     weights = _weights(blocks.count, given)
     for vectors in _dropped(blocks, density, rescale, weights):
@@ -194,25 +220,26 @@ def _slice(shape: Sequence[int]) -> int:
     return max(1, math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape))
 
 
-def _dropped_by_rank(blocks: Blocks, density: float, epsilon: float, rescale: float, weights: Array) -> Iterator[Array]:
+def _dropped_by_rank(blocks: Blocks, density: Each, epsilon: Each, rescale: float, weights: Array) -> Iterator[Array]:
     """As `_dropped`, the probability growing with the rank along the second dimension."""
-    if density >= 1 or density <= 0:
-        yield from _trimmed(blocks, _top(blocks, density), weights)
-        return
-    if density + epsilon >= 1 or density - epsilon <= 0:
+    shares = list(zip(_each(density, blocks.count), _each(epsilon, blocks.count), strict=True))
+    draws = [0 < share < 1 for share, _ in shares]
+    if any(drawn and not 0 < share - off <= share + off < 1 for drawn, (share, off) in zip(draws, shares, strict=True)):
         raise ValueError("density + epsilon and density - epsilon have to lie between 0 and 1")
     shape = blocks.shape if len(blocks.shape) > 1 else (1, *blocks.shape)
     columns, depth = shape[1] if len(shape) > 1 else 1, math.prod(shape[2:])
-    least, width = np.float32(density - epsilon), np.float32(epsilon)
-    generators = blocks.generators()
+    generators = blocks.generators(draws)
     for start, stop in blocks.spans(_slice(blocks.shape)):
         vectors = blocks.vectors(start, stop)
-        for vector, rng, weight in zip(vectors, generators, weights, strict=True):
+        for vector, rng, (share, off), weight in zip(vectors, generators, shares, weights, strict=True):
+            if rng is None:
+                np.multiply(vector, weight * np.float32(share >= 1), out=vector)
+                continue
             rows = _columns_last(vector, columns, depth)
             drawn = _columns_last(blocks.drawn(rng, stop - start), columns, depth)
             sizes = rows.view(np.uint32).astype(np.uint64) & np.uint64(0x7FFFFFFF)
             order = np.sort(sizes << np.uint64(32) | np.arange(columns, dtype=np.uint64), axis=1).view(np.int64)
-            out = np.empty_like(rows)
+            out, least, width = np.empty_like(rows), np.float32(share - off), np.float32(off)
             kernels.drop_by_rank(rows, order, drawn, least, width, bool(rescale), weight, out)
             vector[:] = out.reshape(-1, depth, columns).swapaxes(1, 2).reshape(-1)
         yield vectors
@@ -222,9 +249,7 @@ def _columns_last(values: Array, columns: int, depth: int) -> Array:
     return np.ascontiguousarray(values.reshape(-1, columns, depth).swapaxes(1, 2)).reshape(-1, columns)
 
 
-def della_linear(
-    blocks: Blocks, *, density: float, epsilon: float, scale: float, rescale: float, **given: float
-) -> Merged:
+def della_linear(blocks: Blocks, *, density: Each, epsilon: Each, scale: float, rescale: float, **given: Any) -> Merged:
     """Drop by rank, add."""
     ones = np.ones(blocks.count, np.float32)
     for vectors in _dropped_by_rank(blocks, density, epsilon, rescale, _weights(blocks.count, given)):
@@ -232,7 +257,7 @@ def della_linear(
 
 
 def della(
-    blocks: Blocks, *, density: float, epsilon: float, scale: float, rescale: float, normalize: float, **given: float
+    blocks: Blocks, *, density: Each, epsilon: Each, scale: float, rescale: float, normalize: float, **given: Any
 ) -> Merged:
     """Drop by rank, elect signs, merge what agrees."""
     weights = _weights(blocks.count, given)
@@ -401,14 +426,14 @@ def _karcher_weights(cosines: Array, steps: int, tolerance: float) -> Array:
     return mean
 
 
-def multislerp(blocks: Blocks, **given: float) -> Merged:
+def multislerp(blocks: Blocks, *, normalize: float = 1, **given: Any) -> Merged:
     """Several task vectors on the sphere, in the tangent space at their mean: weights of them all the same."""
     if blocks.count == 1:
         yield from task_arithmetic(blocks, scale=1.0)
         return
     tiny = 1e-8
     used = _weights(blocks.count, given).astype(np.float64)
-    weights = used / used.sum()
+    weights = used / used.sum() if normalize else used
     found = _products(blocks, blocks.vectors)[0]
     norms = np.sqrt(np.diag(found))
     units = 1 / (norms + tiny)

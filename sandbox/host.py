@@ -238,7 +238,7 @@ class _Zygote:
         except (OSError, ZygoteError, ValueError, KeyError, TypeError) as error:
             last = os.pread(self._errors, 65536, 0).decode("utf-8", "replace").strip().splitlines()[-1:]
             self.close()
-            why = " ".join(last) or f"{error}, exit status {self._process.returncode}"
+            why = " ".join(last) or f"{error}, process {self._process.pid}, exit status {self._process.returncode}"
             raise ZygoteError(f"the sandbox's process did not start: {why}") from error
 
     def run(self, descriptors: list[int], limits: Limits) -> Outcome:

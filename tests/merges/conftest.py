@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merges import library
+from merges.tokenizer_files import AddedToken
 from sandbox import Sandbox, TensorJob
 
 
@@ -133,3 +136,53 @@ def sharded(llamas: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
         weight_map.update(dict.fromkeys(part, file))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_tokens() -> Callable[..., Path]:
+    """write_tokens(folder, model of goldens/vocabulary.json, kind=class of transformers) -> the folder, with tokenizer and config.json."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    def write(folder: Path, spec: Mapping[str, Any], kind: str = "PreTrainedTokenizerFast") -> Path:
+        ids = {token: number for number, token in enumerate(spec["vocab"])}
+        if spec["merges"] is None:
+            plain = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+            plain.pre_tokenizer = pre_tokenizers.Whitespace()
+        else:
+            plain = Tokenizer(models.BPE(ids, [tuple(pair) for pair in spec["merges"]]))
+            plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            plain.decoder = decoders.ByteLevel()
+        plain.add_tokens(
+            [AddedToken(token, special=special, normalized=not special) for token, special in spec["added"]]
+        )
+        fast = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+        fast.save_pretrained(folder)
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "tokenizer_class": kind}))
+        (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": spec["rows"]}))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def token_folders(write_tokens: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The models of goldens/vocabulary.json: their tokenizers and config.json."""
+    root = tmp_path_factory.mktemp("tokens")
+    models = json.loads((Path(__file__).parent / "goldens" / "vocabulary.json").read_text())["models"]
+    return {name: write_tokens(root / name, spec) for name, spec in models.items()}
+
+
+@pytest.fixture(scope="session")
+def loaded_tokens() -> Callable[[Path], tuple[Any, Mapping[str, AddedToken]]]:
+    """loaded_tokens(folder) -> the tokenizer that transformers makes of it, and its added tokens in the order of the ids."""
+    from transformers import AutoTokenizer
+
+    def load(folder: Path) -> tuple[Any, Mapping[str, AddedToken]]:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        flags = [field.name for field in fields(AddedToken)]
+        added = sorted(tokenizer.added_tokens_decoder.items())
+        return tokenizer, {token.content: AddedToken(*(getattr(token, flag) for flag in flags)) for _, token in added}
+
+    return load

@@ -1,0 +1,247 @@
+"""mergekit's YAML, read as data: which models, which layers, which method, and its parameters tensor by tensor.
+
+The format is mergekit 0.1.5's (https://github.com/arcee-ai/mergekit, docs/merge_configuration.md): parameters may be numbers, gradients over the layers,
+or lists of values with name filters, and stand at a model, a slice or the whole. What we do not do is refused, never overlooked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from merges.errors import OptionError
+
+__all__ = ["ModelName", "Output", "Recipe", "Slice", "Source", "parameter", "read_recipe"]
+
+Scalar = bool | int | float | str
+MAX_BYTES = 1 << 20
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Conditional(_Part):
+    value: Scalar | list[Scalar]
+    filter: str | None = None
+
+
+Setting = Scalar | list[Scalar] | list[_Conditional] | _Conditional
+Settings = Mapping[str, Setting]
+
+
+class ModelName(_Part):
+    """A model as recipes write it: `path`, `owner/name@revision`, `path+adapter`.
+
+    Attributes:
+        path: folder or hub id, with a revision.
+        lora: likewise, of an adapter on it.
+    """
+
+    path: str
+    lora: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}+{self.lora}" if self.lora else self.path
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, str):
+        path, _, lora = value.partition("+")
+        return {"path": path, "lora": lora or None}
+    if isinstance(value, dict) and "model" in value:
+        inner = {key: _path(part) for key, part in value.items() if key in ("model", "lora") and part is not None}
+        if value.get("override_architecture"):
+            raise ValueError("override_architecture is not known here: tensors go by their names")
+        return {"path": inner["model"], "lora": inner.get("lora")}
+    return value
+
+
+def _path(value: Any) -> Any:
+    if isinstance(value, dict):
+        revision = value.get("revision")
+        return f"{value.get('path')}@{revision}" if revision else value.get("path")
+    return value
+
+
+Model = Annotated[ModelName, BeforeValidator(_named)]
+
+
+class Source(_Part):
+    """Layers `layer_range` (first, last exclusive; None: all) of one model."""
+
+    model: Model
+    layer_range: tuple[int, int] | None = None
+    parameters: Settings | None = None
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Source:
+        if self.layer_range is not None and not 0 <= self.layer_range[0] < self.layer_range[1]:
+            raise ValueError(f"layer_range {list(self.layer_range)} has to be [first, last + 1]")
+        return self
+
+
+class Slice(_Part):
+    """Consecutive layers of the output, merged from as many layers of every source."""
+
+    sources: list[Source] = Field(min_length=1)
+    base_model: Model | None = None
+    parameters: Settings | None = None
+
+
+class Output(_Part):
+    """Models merged whole, or slices one after the other."""
+
+    models: list[Source] | None = None
+    slices: list[Slice] | None = None
+    parameters: Settings | None = None
+
+
+class Tokenizer(_Part):
+    """Whose vocabulary the output has, and rules for single tokens."""
+
+    source: Literal["union", "base"] | Model = "union"
+    tokens: Mapping[str, Any] | None = None
+    pad_to_multiple_of: int | None = Field(default=None, ge=1)
+
+
+class Recipe(_Part):
+    """A merge as a YAML file describes it; `text` is the file."""
+
+    merge_method: str
+    models: list[Source] | None = None
+    slices: list[Slice] | None = None
+    modules: Mapping[str, Output] | None = None
+    base_model: Model | None = None
+    parameters: Settings | None = None
+    dtype: str | None = None
+    out_dtype: str | None = None
+    tokenizer_source: Literal["union", "base"] | Model | None = None
+    tokenizer: Tokenizer | None = None
+    chat_template: str | None = None
+    name: str | None = None
+    text: str = Field(default="", exclude=True)
+
+    @model_validator(mode="after")
+    def _asks_for_one_thing(self) -> Recipe:
+        if sum(part is not None for part in (self.models, self.slices, self.modules)) != 1:
+            raise ValueError("exactly one of models, slices and modules has to be there")
+        if self.modules is not None and len(self.modules) != 1:
+            raise ValueError(
+                f"modules: one module can be merged here, not {len(self.modules)} ({', '.join(self.modules)})"
+            )
+        if self.tokenizer is not None and self.tokenizer_source is not None:
+            raise ValueError("tokenizer_source and tokenizer exclude each other")
+        if not self.output.models and not self.output.slices:
+            raise ValueError("models or slices: at least one has to be there")
+        return self
+
+    @property
+    def output(self) -> Output:
+        """What is merged, wherever it is written."""
+        if self.modules is not None:
+            return next(iter(self.modules.values()))
+        return Output(models=self.models, slices=self.slices)
+
+    @property
+    def named(self) -> tuple[ModelName, ...]:
+        """Every model that is mentioned, the base first, each once."""
+        found = [self.base_model] if self.base_model else []
+        found += [source.model for source in self.output.models or ()]
+        for part in self.output.slices or ():
+            found += [*([part.base_model] if part.base_model else []), *(source.model for source in part.sources)]
+        return tuple(dict.fromkeys(found))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a YAML file.
+
+    Raises:
+        OptionError: not readable, not YAML, or not such a recipe; names the place.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise OptionError(f"recipe '{path}': expected a readable file, got {error.strerror}; check the path") from error
+    if len(content) > MAX_BYTES:
+        raise OptionError(f"recipe '{path}': expected at most {MAX_BYTES:,} bytes, got more; is it a recipe?")
+    try:
+        text = content.decode()
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise OptionError(f"recipe '{path}': expected YAML, got {error}; mend that line") from error
+    if not isinstance(tree, dict):
+        raise OptionError(
+            f"recipe '{path}': expected a mapping with merge_method, got {type(tree).__name__}; see mergekit's format"
+        )
+    try:
+        return Recipe.model_validate({**tree, "text": text})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-")) or "the file"
+        got = str(first.get("input"))[:80]
+        raise OptionError(
+            f"recipe '{path}', {where}: expected a mergekit recipe, got {got!r} ({first['msg']}); correct it"
+        ) from error
+
+
+def parameter(name: str, scopes: Iterable[Settings | None], tensor: str, t: float, kind: type) -> Any:
+    """The value of a parameter for one tensor, or None where nobody gives one.
+
+    Args:
+        scopes: settings from the narrowest (a model's) to the widest (the recipe's).
+        tensor: name of the tensor, for filters (which look for a part of it; * is any).
+        t: place of the layer in its slice, 0 to 1, for gradients.
+        kind: float, int or bool; values of gradients are interpolated where they are numbers, else the nearest before is taken.
+
+    Raises:
+        OptionError: the value is not of this kind.
+    """
+    for scope in scopes:
+        if scope is not None and name in scope:
+            value = _evaluated(name, scope[name], tensor, t, kind)
+            if value is not None:
+                return value
+    return None
+
+
+def _evaluated(name: str, setting: Setting, tensor: str, t: float, kind: type) -> Any:
+    if isinstance(setting, _Conditional):
+        setting = [setting]
+    if not isinstance(setting, list):
+        return _typed(name, setting, kind)
+    conditions = [part for part in setting if isinstance(part, _Conditional)]
+    if conditions:
+        for condition in conditions:
+            if condition.filter in (None, "*") or condition.filter in tensor:
+                return _evaluated(name, condition.value, tensor, t, kind)
+        return None
+    values = [_typed(name, part, kind) for part in setting if not isinstance(part, _Conditional)]
+    return _gradient(values, t, kind) if values else None
+
+
+def _gradient(values: Sequence[Any], t: float, kind: type) -> Any:
+    """Linear between values that stand at equal distances from t = 0 to t = 1."""
+    place = t * (len(values) - 1)
+    if kind is bool:
+        return values[int(place)]
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    share = place - below
+    return kind((1 - share) * values[below] + share * values[above])
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    try:
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()]
+        return kind(value)
+    except (TypeError, ValueError, KeyError) as error:
+        raise OptionError(
+            f"parameter {name!r}: expected {'true or false' if kind is bool else 'a number'}, got {value!r}; correct it"
+        ) from error

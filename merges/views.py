@@ -1,0 +1,88 @@
+"""Models seen otherwise than they are stored: under other names, or as nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from merges.errors import CheckpointError
+from merges.weights import View, Weights
+
+__all__ = ["Nothing", "Renamed"]
+
+
+class Renamed(View):
+    """Some tensors of a model under other names: a layer in another place.
+
+    Args:
+        origin: the model.
+        names: new name -> the model's.
+    """
+
+    def __init__(self, origin: Weights, names: Mapping[str, str]) -> None:
+        super().__init__(origin)
+        self._stored = {new: origin.resolve(old) for new, old in names.items()}
+        known = {new: old for new, old in self._stored.items() if old is not None}
+        self._shapes = {new: origin.shapes[old] for new, old in known.items()}
+        self._dtypes = {new: origin.dtypes[old] for new, old in known.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The new names that stand for a tensor."""
+        return tuple(self._shapes)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """New name -> shape."""
+        return self._shapes
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """New name -> dtype."""
+        return self._dtypes
+
+    def resolve(self, name: str) -> str | None:
+        """The name itself, if it stands for a tensor."""
+        return name if name in self._shapes else None
+
+    def read_part(self, name: str, start: int, stop: int, into: Tensor | None = None) -> Tensor:
+        """Elements of the tensor behind the name."""
+        return self.origin.read_part(self._old(name), start, stop, into)
+
+    def change(self, name: str, start: int, stop: int, base: Weights) -> Tensor | None:
+        """Where the base is one model's tensors under the same new names, what that model would be told."""
+        if isinstance(base, Renamed) and base._stored.get(name) == self._stored.get(name):
+            return self.origin.change(self._old(name), start, stop, base.origin)
+        return None
+
+    def expect(self, name: str) -> None:
+        """Tell the system that this tensor will be read soon."""
+        self.origin.expect(self._old(name))
+
+    def _old(self, name: str) -> str:
+        stored = self._stored.get(name)
+        if stored is None:
+            raise CheckpointError(f"tensor {name!r}: expected in {self.path}, got none; is it the same architecture?")
+        return stored
+
+
+class Nothing(View):
+    """A model of the same shapes with zeros throughout: task vectors over it are the weights themselves, for methods that merge those."""
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """float32 for every floating-point tensor."""
+        return {name: torch.float32 if kind.is_floating_point else kind for name, kind in self.origin.dtypes.items()}
+
+    def read_part(self, name: str, start: int, stop: int, into: Tensor | None = None) -> Tensor:
+        """Zeros."""
+        return torch.zeros(stop - start) if into is None else into[: stop - start].zero_()
+
+    def change(self, name: str, start: int, stop: int, base: Weights) -> Tensor | None:
+        """None: nobody needs the task vector of nothing."""
+        return None
+
+    def expect(self, name: str) -> None:
+        """Nothing will be read."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from merges.adapters import Adapted, is_adapter
+from merges.chat_templates import write_template
 from merges.checkpoints import Checkpoint
 from merges.contract import program_id, signature_of
 from merges.errors import OptionError
@@ -34,6 +35,7 @@ from merges.provenance import (
 )
 from merges.recipes import ModelName, Recipe
 from merges.target import check_absent, staged
+from merges.tokenizer_output import TOKENIZER_FILES, write_tokenizer
 from merges.weights import Weights
 from sandbox import Sandbox, check
 
@@ -241,17 +243,21 @@ def _opened(model: str | Path | Weights, base: Weights | None = None) -> Weights
 
 
 def _copy_files(plan: Plan, folder: Path) -> dict[str, str]:
-    hashes, origin = {}, plan.base.path
+    """Write the files beside the weights; name -> BLAKE3."""
+    origin, tokenizer, written = plan.base.path, plan.tokenizer, set()
     for name in COPIED_FILES:
         if name == "config.json" and plan.config is not None:
-            content = (json.dumps(plan.config, indent=2) + "\n").encode()
-        elif (origin / name).is_file():
-            content = (origin / name).read_bytes()
+            (folder / name).write_text(json.dumps(plan.config, indent=2) + "\n", encoding="utf-8")
+        elif (origin / name).is_file() and not (tokenizer and tokenizer.vocabulary and name in TOKENIZER_FILES):
+            (folder / name).write_bytes((origin / name).read_bytes())
         else:
             continue
-        (folder / name).write_bytes(content)
-        hashes[name] = blake3(content).hexdigest()
-    return hashes
+        written.add(name)
+    if tokenizer is not None and tokenizer.vocabulary is not None:
+        written |= set(write_tokenizer(tokenizer.vocabulary, tokenizer.folders, folder))
+    if tokenizer is not None and tokenizer.template is not None:
+        written |= set(write_template(tokenizer.template, folder))
+    return {name: blake3((folder / name).read_bytes()).hexdigest() for name in sorted(written)}
 
 
 def _record(plan: Plan, sandbox: Sandbox | None, hashes: Mapping[str, str], files: Mapping[str, str]) -> Provenance:

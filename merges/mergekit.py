@@ -13,16 +13,20 @@ from typing import Any
 import torch
 
 from merges.blocks import BLOCK_ELEMENTS
+from merges.chat_templates import chosen_template
 from merges.checkpoints import FIRST, LAYER, Checkpoint
 from merges.errors import MergeUserError, OptionError, ShapeError
 from merges.layout import MAX_SHARD_BYTES, Entry, plan_shards
 from merges.mergekit_methods import METHODS, REQUIRED, Given, Method, known_parameters
-from merges.plan import DEFAULT_MEMORY_BYTES, Plan, Step, too_large
+from merges.plan import DEFAULT_MEMORY_BYTES, Plan, Step, TokenizerPlan, too_large
 from merges.provenance import RECIPE
-from merges.recipes import ModelName, Recipe, Settings, Slice, Source, parameter
+from merges.recipes import ModelName, Recipe, Settings, Slice, Source, Tokenizer, parameter
+from merges.revocabularied import revocabulary
 from merges.streamed import FORMS
 from merges.task_vectors import misfits
+from merges.tokenizer_output import config_for
 from merges.views import Nothing, Renamed
+from merges.vocabulary import plan_vocabulary, read_vocabulary, token_settings
 from merges.weights import Weights
 
 __all__ = ["plan_recipe"]
@@ -90,20 +94,22 @@ def plan_recipe(
             f"merge_method {recipe.merge_method!r}: expected one of {', '.join(METHODS)}, got another; correct it"
         )
     _check_names(recipe)
-    models = {name: open_model(name) for name in recipe.named}
-    building = _Building(recipe, method, models)
+    stored = {name: open_model(name) for name in recipe.named}
+    donor_name = recipe.base_model or recipe.named[0]
+    donor = stored[donor_name]
+    tokenizer, models = _tokenizer(recipe, stored, donor_name)
+    building = _Building(recipe, method, stored)
     parts = _parts(recipe, models)
     for part in parts:
         _check_count(method, part, recipe)
-    donor_name = recipe.base_model or recipe.named[0]
-    donor = models[donor_name]
     _outer(building, parts, donor)
     counts = _layers(building, parts)
     shards = plan_shards(building.entries.values(), max_shard_bytes)
     plan = Plan(
         recipe.text, f"{RECIPE}{recipe.merge_method}", {}, run_seed, donor,
-        {str(name): model for name, model in models.items() if name != donor_name}, ("all",), building.steps, shards,
-        max_memory_bytes or DEFAULT_MEMORY_BYTES, block, (), building.copied, _config(recipe, donor, parts, counts),
+        {str(name): model for name, model in stored.items() if name != donor_name}, ("all",), building.steps, shards,
+        max_memory_bytes or DEFAULT_MEMORY_BYTES, block, (), building.copied,
+        _config(recipe, stored, donor_name, parts, counts, tokenizer), tokenizer,
     )  # fmt: skip
     problems = building.problems + (too_large(plan, max_memory_bytes) if max_memory_bytes is not None else [])
     return replace(plan, problems=tuple(problems))
@@ -229,7 +235,7 @@ def _add(building: _Building, part: _Part, name: str, views: Sequence[tuple[Sour
     if reference is None:
         return
     absent = [source.model for source, view, _ in views if name not in view.shapes]
-    kinds = [view.dtypes[name] for _, view, _ in views if name in view.shapes]
+    kinds = [_stored_dtype(building, source, old) for source, view, old in views if name in view.shapes]
     promoted = kinds[0]
     for kind in kinds[1:]:
         promoted = torch.promote_types(promoted, kind) if kind != promoted else promoted
@@ -253,7 +259,7 @@ def _add(building: _Building, part: _Part, name: str, views: Sequence[tuple[Sour
         }
         for source, _, stored in merged
     ]
-    if recipe.merge_method == "passthrough" and each[0]["scale"] is None and dtype == promoted:
+    if recipe.merge_method == "passthrough" and each[0]["scale"] is None and dtype == reference.dtypes[name]:
         building.copied[name] = merged[0][1]
         return
     experts: dict[str, Weights] = {str(source.model): view for source, view, _ in merged}
@@ -272,6 +278,12 @@ def _add(building: _Building, part: _Part, name: str, views: Sequence[tuple[Sour
             {str(part.base): origin},
         )
     building.steps[name] = Step(origin, experts, form, hyper)
+
+
+def _stored_dtype(building: _Building, source: Source, name: str) -> torch.dtype:
+    """As on disk: a view may compute in a wider one."""
+    model = building.models[source.model]
+    return model.dtypes[model.resolve(name) or name]
 
 
 def _value(
@@ -296,9 +308,41 @@ def _dtype(name: str) -> torch.dtype:
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
-def _config(recipe: Recipe, donor: Weights, parts: Sequence[_Part], layers: int) -> dict[str, Any]:
-    """The output's config.json: the donor's, with the dtype and the layers that the output has."""
+def _tokenizer(
+    recipe: Recipe, models: Mapping[ModelName, Weights], donor: ModelName
+) -> tuple[TokenizerPlan | None, Mapping[ModelName, Weights]]:
+    """The output's tokenizer, and the models with its vocabulary."""
+    settings = recipe.tokenizer or (Tokenizer(source=recipe.tokenizer_source) if recipe.tokenizer_source else None)
+    folders = {str(name): model.path for name, model in models.items()}
+    template = chosen_template(recipe.chat_template, list(folders.values())) if recipe.chat_template else None
+    if settings is None:
+        return (TokenizerPlan(None, folders, template) if template else None), models
+    names = {str(name): str(name) for name in models}
+    vocabulary = plan_vocabulary(
+        str(settings.source),
+        {name: read_vocabulary(folder) for name, folder in folders.items()},
+        str(donor) if recipe.base_model else None,
+        tokens=token_settings(settings.tokens, names) if settings.tokens else None,
+        pad_to_multiple_of=settings.pad_to_multiple_of,
+    )
+    seen = revocabulary(vocabulary, {str(name): model for name, model in models.items()})
+    return TokenizerPlan(vocabulary, folders, template), {name: seen[str(name)] for name in models}
+
+
+def _config(
+    recipe: Recipe,
+    models: Mapping[ModelName, Weights],
+    donor_name: ModelName,
+    parts: Sequence[_Part],
+    layers: int,
+    tokenizer: TokenizerPlan | None,
+) -> dict[str, Any]:
+    """The output's config.json: the donor's, with the dtype, the layers and the vocabulary that the output has."""
+    donor = models[donor_name]
     config = dict(donor.config)
+    if tokenizer is not None and tokenizer.vocabulary is not None:
+        origin = next(model for name, model in models.items() if str(name) == tokenizer.vocabulary.origin)
+        config = config_for(tokenizer.vocabulary, config, origin.config)
     wanted = recipe.out_dtype or recipe.dtype
     if wanted:
         config["dtype" if "dtype" in config else "torch_dtype"] = str(_dtype(wanted)).removeprefix("torch.")

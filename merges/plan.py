@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
@@ -20,9 +21,10 @@ from merges.layout import MAX_SHARD_BYTES, Entry, Shard, plan_shards
 from merges.selection import select
 from merges.streamed import Form, form_of
 from merges.task_vectors import mergeable, misfits
+from merges.vocabulary import VocabularyPlan
 from merges.weights import Weights
 
-__all__ = ["BATCH_BYTES", "DEFAULT_MEMORY_BYTES", "Plan", "Step", "make_plan", "too_large"]
+__all__ = ["BATCH_BYTES", "DEFAULT_MEMORY_BYTES", "Plan", "Step", "TokenizerPlan", "make_plan", "too_large"]
 
 BATCH_BYTES = 64 * 1024 * 1024
 """Small tensors share one step up to this much memory; a larger tensor has its own."""
@@ -52,6 +54,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class TokenizerPlan:
+    """What the output's tokenizer is, where it is not just the base's.
+
+    Attributes:
+        vocabulary: its tokens, and whose rows they have; None: the base's own.
+        folders: model -> folder.
+        template: its chat template; None: as it comes.
+    """
+
+    vocabulary: VocabularyPlan | None
+    folders: Mapping[str, Path]
+    template: str | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A merge, ready to be done.
 
@@ -63,6 +80,7 @@ class Plan:
         copied: name -> the model that it is copied from, where that is not the base.
         shards: the layout of the output.
         config: what the output's config.json says, where it is not the base's.
+        tokenizer: see `TokenizerPlan`.
         memory_bytes: bound for tensors held at once.
         block: elements per block of a streamed form.
         problems: what stands in the way, the most telling first; nothing is if it is empty.
@@ -82,6 +100,7 @@ class Plan:
     problems: tuple[MergeUserError, ...]
     copied: Mapping[str, Weights] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
+    tokenizer: TokenizerPlan | None = None
 
     @property
     def sandboxed(self) -> bool:
@@ -154,6 +173,8 @@ class Plan:
         ]
         layout = [[shard.file, [entry.name for entry in shard.entries]] for shard in self.shards]
         settings = [self.source, dict(self.parameters), self.run_seed, sorted(self.steps), list(self.experts)]
+        if self.tokenizer is not None and self.tokenizer.vocabulary is not None:
+            settings.append(self.tokenizer.vocabulary.digest())
         return str(blake3(json.dumps([settings, files, layout]).encode()).hexdigest())
 
 

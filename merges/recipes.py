@@ -154,6 +154,8 @@ class Recipe(_Part):
         found += [source.model for source in self.output.models or ()]
         for part in self.output.slices or ():
             found += [*([part.base_model] if part.base_model else []), *(source.model for source in part.sources)]
+        for source in (self.tokenizer_source, self.tokenizer.source if self.tokenizer else None):
+            found += [source] if isinstance(source, ModelName) else []
         return tuple(dict.fromkeys(found))
 
 

@@ -1,8 +1,5 @@
 """Exports for mergekit, run by mergekit 0.1.5 itself, against what `apply_program` makes of the same models.
 
-mergekit has an environment of its own, `.cache/mergekit-venv` at the root of the repository, made at the first run (minutes, some 2 GB with the
-CPU build of torch) and used again. To use another one: MERGEWRIGHT_MERGEKIT=/path/to/venv, with mergekit 0.1.5 in it.
-
 Every program but the library's runs in the sandbox for `apply`, and its bits come out the same; the library's ties is merged in streamed form.
 """
 
@@ -11,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import venv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,14 +19,10 @@ from torch import Tensor
 from merges import library
 from merges.apply import apply_program
 from merges.contract import EXAMPLE
-from merges.export_mergekit import MERGEKIT_VERSION, export_mergekit
+from merges.export_mergekit import export_mergekit
 from sandbox import Sandbox
 
 pytestmark = pytest.mark.full
-
-ROOT = Path(__file__).resolve().parents[2]
-CACHED = ROOT / ".cache" / "mergekit-venv"
-ENVIRONMENT = "MERGEWRIGHT_MERGEKIT"
 
 LAYERED = '''\
 import torch
@@ -62,23 +54,6 @@ CASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "parameters": (EXAMPLE, {"w0": 1e-05, "w1": 0.9}),
     "ties": (library.source("ties"), {"density": 0.3}),
 }
-
-
-@pytest.fixture(scope="session")
-def mergekit_python() -> Path:
-    """Python of an environment that has mergekit; it is made where there is none."""
-    given = os.environ.get(ENVIRONMENT)
-    folder = Path(given) if given else CACHED
-    python, done = folder / "bin" / "python", folder / ".installed"
-    if not given and not (done.is_file() and done.read_text() == MERGEKIT_VERSION):
-        shutil.rmtree(folder, ignore_errors=True)  # half of one, or one for another version
-        venv.create(folder, with_pip=True)
-        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-        constraints = ["--constraint", str(ROOT / "constraints.txt")]
-        for wanted in ("torch", f"mergekit=={MERGEKIT_VERSION}"):
-            subprocess.run([*pip, *constraints, wanted], check=True)
-        done.write_text(MERGEKIT_VERSION)
-    return python
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -28,7 +28,6 @@ SLACK_BYTES = 64 * MIB
 ZYGOTE_BYTES = 1024 * MIB
 """More than the zygote needs between its probes and its first program."""
 
-_PROBE_BYTES = 160 * MIB
 _PROBE_LIMIT = 32 * MIB
 
 
@@ -44,11 +43,17 @@ class Group:
     processes: Path
     version: int
 
-    def limit_memory(self, extra: int) -> None:
-        """Let the group hold `extra` bytes (and some slack) beyond what it holds now."""
+    def limit_memory(self, extra: int) -> int:
+        """Let the group hold `extra` bytes, and some slack, beyond what it holds now. Returns how much that is together.
+
+        Part of the slack is what this process, the zygote, has mapped of files. The kernel kills the largest process of the group, mapped files
+        included and whatever `oom_score_adj` says (seen on 6.18); a child, which maps almost none, has to be that one when the bound is reached.
+        """
         now = int((self.memory / ("memory.current" if self.version == 2 else "memory.usage_in_bytes")).read_text())
         bound = self.memory / ("memory.max" if self.version == 2 else "memory.limit_in_bytes")
-        bound.write_text(str(now + extra + SLACK_BYTES))
+        room = extra + SLACK_BYTES + mapped_file_bytes()
+        bound.write_text(str(now + room))
+        return room
 
     def cached_bytes(self) -> int:
         """What the group holds of files, which the kernel takes back before it kills: they count towards the limit."""
@@ -65,6 +70,11 @@ class Group:
         events = self.memory / ("memory.events" if self.version == 2 else "memory.oom_control")
         counts = dict(line.split() for line in events.read_text().splitlines())
         return int(counts.get("oom_kill", 0))
+
+
+def mapped_file_bytes() -> int:
+    """What this process has mapped of files."""
+    return int(Path("/proc/self/statm").read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def enter() -> Group | None:
@@ -146,6 +156,9 @@ def _inside(mount: Path, root: str, path: str) -> Path:
 group: Group | None = None
 """The zygote's own, once it has entered it; children inherit it."""
 
+_probe_bytes = 0
+"""More than the group may hold while its layer is probed."""
+
 
 def apply(plan: Plan) -> None:
     """Nothing per candidate: a child is born into the zygote's group."""
@@ -160,16 +173,16 @@ def bounded() -> Iterator[None]:
     if group is None:
         yield
         return
+    global _probe_bytes
     group.limit_processes(1)
-    group.limit_memory(_PROBE_LIMIT)
+    _probe_bytes = group.limit_memory(_PROBE_LIMIT) + group.cached_bytes() + _PROBE_LIMIT
     yield
     group.limit_memory(ZYGOTE_BYTES)
 
 
 def probe_memory(plan: Plan) -> None:
     """Raises LayerAbsent if it lives to hold more than the group may; the kernel kills it."""
-    assert group is not None  # else `apply` has said so
-    held = b"\x01" * (_PROBE_BYTES + group.cached_bytes())
+    held = b"\x01" * _probe_bytes
     raise LayerAbsent(f"{len(held)} bytes were given beyond the limit")
 
 

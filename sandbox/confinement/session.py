@@ -21,7 +21,7 @@ def apply(plan: Plan) -> None:
 
 
 def go_first() -> None:
-    """Be what the kernel kills when memory runs out, in the group or on the machine, and not the zygote."""
+    """Be what the kernel kills when the machine's memory runs out, and not the zygote."""
     Path("/proc/self/oom_score_adj").write_text("1000")
 
 

@@ -34,16 +34,18 @@ def imitation(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     return request.param, tmp_path
 
 
-def test_a_group_is_bounded_by_what_it_holds_now(imitation: tuple[int, Path]) -> None:
+def test_a_group_is_bounded_by_what_it_holds_now(imitation: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     version, parent = imitation
     group = cgroups.make({"memory": parent, "pids": parent})
     assert group.version == version
     folder = parent / f"{cgroups.PREFIX}{os.getpid()}"
     assert (folder / "cgroup.procs").read_text() == str(os.getpid())
-    group.limit_memory(5 * MIB)
+    assert cgroups.mapped_file_bytes() > MIB
+    monkeypatch.setattr(cgroups, "mapped_file_bytes", lambda: 7 * MIB)
+    assert group.limit_memory(5 * MIB) == 12 * MIB + cgroups.SLACK_BYTES
     group.limit_processes(1)
     bound = "memory.max" if version == 2 else "memory.limit_in_bytes"
-    assert int((folder / bound).read_text()) == 1000 + 5 * MIB + cgroups.SLACK_BYTES
+    assert int((folder / bound).read_text()) == 1000 + 12 * MIB + cgroups.SLACK_BYTES
     assert (folder / "pids.max").read_text() == "3"
     assert group.out_of_memory() == 2
     assert group.cached_bytes() == 4096

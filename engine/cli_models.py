@@ -99,6 +99,9 @@ def apply_command(
         bool,
         typer.Option("--dry-run", help="Only say what would be done, what it needs, and all that stands in the way."),
     ] = False,
+    hash_inputs: Annotated[
+        bool, typer.Option("--hash-inputs", help="Note hashes of the inputs' whole files in provenance.json.")
+    ] = False,
     device: Device = "cpu",
     unsafe: Unsafe = False,
     as_json: Json = False,
@@ -129,7 +132,7 @@ def apply_command(
     refuse(plan)
     sandbox = Sandbox(limits, allow_none=unsafe, device=device)  # it starts where the program needs it
     try:
-        record = apply_plan(plan, out, sandbox, workers=threads)
+        record = apply_plan(plan, out, sandbox, workers=threads, hash_inputs=hash_inputs)
     finally:
         sandbox.close()
     if as_json:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from blake3 import blake3
@@ -19,6 +20,7 @@ from merges.chat_templates import write_template
 from merges.checkpoints import Checkpoint
 from merges.contract import program_id, signature_of
 from merges.errors import OptionError
+from merges.input_hashes import default_cache, file_hashes
 from merges.layout import INDEX_FILE, index_json
 from merges.mergekit import plan_recipe
 from merges.merging import Progress, merge_tensors, program_error
@@ -153,17 +155,21 @@ def apply_plan(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    hash_inputs: bool = False,
 ) -> Provenance:
     """Do what a plan says.
 
     Args:
         sandbox: for the tensors that need it.
+        hash_inputs: read the inputs' files whole once more, and note their hashes (remembered for the next time).
         target, workers, progress: as `apply_program`.
 
     Raises:
         MergeUserError, ProgramError, HostError: as `apply_program`.
     """
     refuse(plan)
+    inputs = dict.fromkeys(path for model in (plan.base, *plan.experts.values()) for path in model.paths)
+    input_hashes = file_hashes(inputs, default_cache()) if hash_inputs else {}
     digest = plan.digest()
     with staged(target, plan.weight_bytes, digest) as folder:
         with OutputFiles(folder, plan.shards, digest) as output:
@@ -173,7 +179,7 @@ def apply_plan(
         if len(plan.shards) > 1:
             (folder / INDEX_FILE).write_text(index_json(plan.shards), encoding="utf-8")
         files = _copy_files(plan, folder)
-        record = _record(plan, sandbox, hashes, files)
+        record = replace(_record(plan, sandbox, hashes, files), input_hashes=input_hashes)
         (folder / PROVENANCE_FILE).write_text(record.to_json(), encoding="utf-8")
         (folder / CARD_FILE).write_text(model_card(record), encoding="utf-8")
     return record

@@ -81,6 +81,7 @@ def test_the_fixed_forms_exist() -> None:
         "init",
         "archive list",
         "archive show",
+        "archive export",
     }
 
 
@@ -185,6 +186,10 @@ def test_bad_tensors_are_one_line(
             2,
             "/nonexistent: expected a model folder or hub id",
         ),
+        ("apply ties --out {tmp}/x", 2, "--base: expected a model for program 'ties', got none"),
+        ("apply ties --base pocket/seed --out {tmp}/x", 2, "--expert: expected a model for program 'ties', got none"),
+        ("apply nosuch.yaml --out {tmp}/x", 2, "recipe 'nosuch.yaml': expected a readable file"),
+        ("apply nosuch.yaml --base pocket/seed --out {tmp}/x", 2, "--base: expected none with a recipe"),
         ("score /nonexistent", 2, "/nonexistent: expected a model folder or hub id"),
         ("score pocket/seed --benchmark nosuch", 2, "benchmark: expected one of"),
         ("score pocket/seed --evaluator nosuch", 2, "--evaluator: expected one of"),
@@ -413,3 +418,20 @@ def test_a_model_that_nobody_has_is_one_line(mergewright: Call, line: str) -> No
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert "expected a model folder or" in result.err
+
+
+def test_a_recipe_is_applied_in_place_of_a_program(
+    mergewright: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    models = "".join(f"  - model: pocket/expert_{x}\n    parameters: {{weight: 0.4}}\n" for x in "ab")
+    recipe.write_text(f"merge_method: task_arithmetic\nbase_model: pocket/seed\nmodels:\n{models}")
+    planned = json.loads(mergewright(f"apply {recipe} --out {out} --dry-run --json").out)
+    assert planned["problems"] == []
+    assert planned["computed"] == "streamed"
+    made = mergewright(f"apply {recipe} --out {out} --hash-inputs")
+    assert made.code == 0, made.err
+    assert "merged by task_arithmetic" in made.out
+    assert mergewright(f"verify {out}").code == 0
+    assert len(json.loads((out / "provenance.json").read_text())["input_hashes"]) == 3

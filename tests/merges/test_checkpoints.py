@@ -168,7 +168,9 @@ def test_pickled_weights_are_refused_and_never_opened(folder, file):
 def test_adapter_is_refused(folder):
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text("{}")
-    refused(folder, r"expected a whole model, got a LoRA adapter; merge it into its base model first$")
+    refused(
+        folder, r"expected a whole model, got a LoRA adapter; give it as an expert, or as MODEL+ADAPTER in a recipe$"
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])

@@ -62,7 +62,9 @@ def weight_files(path: Path) -> dict[str, frozenset[str] | None]:
     present = sorted(entry.name for entry in path.iterdir() if entry.is_file())
     tensors = [name for name in present if name.endswith(".safetensors")]
     if "adapter_config.json" in present:
-        raise CheckpointError(f"{path}: expected a whole model, got a LoRA adapter; give it as an expert, or as MODEL+ADAPTER in a recipe")
+        raise CheckpointError(
+            f"{path}: expected a whole model, got a LoRA adapter; give it as an expert, or as MODEL+ADAPTER in a recipe"
+        )
     if len(tensors) == 1:
         return {tensors[0]: None}
     if tensors:

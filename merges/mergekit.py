@@ -203,23 +203,31 @@ def _layers(building: _Building, parts: Sequence[_Part]) -> int:
     """Tensors of all layers; returns how many layers there are."""
     out = 0
     for part in parts:
-        length = len(part.sources[0][2])
-        for number in range(length):
-            t = number / (length - 1) if length > 1 else 1.0
-            reference, layers = part.sources[0][1], part.sources[0][2]
-            for old in _of_layer(reference, layers[number]):
+        _, reference, layers = part.sources[0]
+        by_layer = _by_layer(reference)
+        for number, layer in enumerate(layers):
+            t = number / (len(layers) - 1) if len(layers) > 1 else 1.0
+            for old in by_layer.get(layer, ()):
                 name = _in_layer(old, out)
-                views = []
-                for source, model, own in part.sources:
-                    stored = _in_layer(old, own[number])
-                    views.append((source, Renamed(model, {name: stored}), stored))
-                _add(building, part, name, views, t)
+                stored = [(source, model, _in_layer(old, own[number])) for source, model, own in part.sources]
+                _add(
+                    building,
+                    part,
+                    name,
+                    [(source, Renamed(model, {name: own}), own) for source, model, own in stored],
+                    t,
+                )
             out += 1
     return out
 
 
-def _of_layer(model: Weights, number: int) -> list[str]:
-    return [name for name in model.names if (match := LAYER.search(name)) and int(match[1]) == number]
+def _by_layer(model: Weights) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for name in model.names:
+        match = LAYER.search(name)
+        if match:
+            found.setdefault(int(match[1]), []).append(name)
+    return found
 
 
 def _in_layer(name: str, number: int) -> str:

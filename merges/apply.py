@@ -25,7 +25,7 @@ from merges.layout import INDEX_FILE, index_json
 from merges.mergekit import plan_recipe
 from merges.merging import Progress, merge_tensors, program_error
 from merges.output import JOURNAL_FILE, OutputFiles
-from merges.plan import Plan, make_plan
+from merges.plan import Plan, available_memory, make_plan
 from merges.provenance import (
     CARD_FILE,
     FORMAT,
@@ -212,6 +212,7 @@ def plan_merge(
         selection=selection,
         run_seed=run_seed,
         max_memory_bytes=max_memory_bytes,
+        available_bytes=available_memory(),
     )
 
 

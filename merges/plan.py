@@ -24,7 +24,16 @@ from merges.task_vectors import mergeable, misfits
 from merges.vocabulary import VocabularyPlan
 from merges.weights import Weights
 
-__all__ = ["BATCH_BYTES", "DEFAULT_MEMORY_BYTES", "Plan", "Step", "TokenizerPlan", "make_plan", "too_large"]
+__all__ = [
+    "BATCH_BYTES",
+    "DEFAULT_MEMORY_BYTES",
+    "Plan",
+    "Step",
+    "TokenizerPlan",
+    "available_memory",
+    "make_plan",
+    "too_large",
+]
 
 BATCH_BYTES = 64 * 1024 * 1024
 """Small tensors share one step up to this much memory; a larger tensor has its own."""
@@ -189,8 +198,16 @@ def make_plan(
     max_memory_bytes: int | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     block: int = BLOCK_ELEMENTS,
+    available_bytes: int | None = None,
 ) -> Plan:
     """Plan a merge. Reads no weights, but for a tied head that is stored twice.
+
+    Args:
+        source, parameters: the program, and all its hyper-parameters.
+        base, experts, selection, run_seed, max_memory_bytes: as in `apply_program`.
+        max_shard_bytes: largest file of the output, but for a single tensor that is larger.
+        block: elements per block of a streamed form.
+        available_bytes: memory that the machine has left; None: not looked at.
 
     Raises:
         OptionError: there are no experts.
@@ -214,18 +231,33 @@ def make_plan(
     problems: list[MergeUserError] = [ShapeError(text) for text in misfits(base, experts, merged)]
     if max_memory_bytes is not None:
         problems += too_large(plan, max_memory_bytes)
+    elif available_bytes is not None:
+        problems += too_large(
+            plan, available_bytes, "memory of this machine", "close other programs, take a larger machine"
+        )
     return replace(plan, problems=tuple(problems))
 
 
-def too_large(plan: Plan, limit: int) -> list[MergeUserError]:
-    """The problem of a tensor that needs more memory than the limit, if there is one."""
+def too_large(
+    plan: Plan, limit: int, what: str = "max memory", advice: str = "raise the limit"
+) -> list[MergeUserError]:
+    """The problem of the tensor that needs most memory, if that is more than the limit."""
     needs = [(plan.need(entry), entry.name) for shard in plan.shards for entry in shard.entries]
-    largest, name = max(needs)
+    largest, name = max(needs, default=(0, ""))
     if largest <= limit:
         return []
     return [
         OptionError(
-            f"max memory: expected at least {largest:,} bytes for tensor {name!r}, got {limit:,}; "
-            "raise the limit or leave the tensor out of the selection"
+            f"{what}: expected at least {largest:,} bytes for tensor {name!r}, got {limit:,}; "
+            f"{advice} or leave the tensor out of the selection"
         )
     ]
+
+
+def available_memory() -> int | None:
+    """Bytes that programs may still ask for on this machine, where Linux tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None

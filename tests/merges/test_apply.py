@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import subprocess
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from merges import apply as applying
 from merges import library, merging, plan, target
 from merges.apply import apply_program
 from merges.contract import EXAMPLE, program_id
@@ -379,3 +381,14 @@ def test_opened_checkpoints_serve_too(merge, llamas):
     one = merge(out="one")
     two = merge(out="two", base=Checkpoint.open(llamas["base"]))
     assert json.loads((one / "provenance.json").read_text()) == json.loads((two / "provenance.json").read_text())
+
+
+def test_a_program_that_needs_more_memory_than_there_is_is_refused_with_the_figure(llamas, monkeypatch):
+    models = {"base": llamas["base"], "experts": {"a": llamas["expert_a"], "b": llamas["expert_b"]}}
+    assert plan.available_memory() > 1 << 20
+    monkeypatch.setattr(applying, "available_memory", lambda: 1000)
+    (problem,) = applying.plan_merge(EXAMPLE, **models).problems
+    assert re.match(
+        r"memory of this machine: expected at least [\d,]+ bytes for tensor '.*', got 1,000; ", str(problem)
+    )
+    assert applying.plan_merge(library.source("ties"), **models).problems == ()  # streamed: no tensor is held

@@ -38,6 +38,7 @@ from merges.provenance import (
 from merges.recipes import ModelName, Recipe
 from merges.target import check_absent, staged
 from merges.tokenizer_output import TOKENIZER_FILES, write_tokenizer
+from merges.views import folder_of
 from merges.weights import Weights
 from sandbox import Sandbox, check
 
@@ -251,7 +252,7 @@ def _opened(model: str | Path | Weights, base: Weights | None = None) -> Weights
 
 def _copy_files(plan: Plan, folder: Path) -> dict[str, str]:
     """Write the files beside the weights; name -> BLAKE3."""
-    origin, tokenizer, written = plan.base.path, plan.tokenizer, set()
+    origin, tokenizer, written = folder_of(plan.base), plan.tokenizer, set()
     for name in COPIED_FILES:
         if name == "config.json" and plan.config is not None:
             (folder / name).write_text(json.dumps(plan.config, indent=2) + "\n", encoding="utf-8")

@@ -176,8 +176,8 @@ class Blocks:
             rounded = self.scratch.take("rounded", size, dtype)
             return rounded if kernels.bfloat16_sum(self.base(start, stop), vector, _bits(rounded)) else None
         if dtype is torch.float64:
-            raw = self._base.read_part(self.name, start, stop, self.scratch.take("raw", size, dtype))
-            total = torch.add(raw, torch.from_numpy(vector), out=self.scratch.take("sum", size, dtype))
+            stored = self._read(self._base, "the base", start, stop).to(dtype)
+            total = torch.add(stored, torch.from_numpy(vector), out=self.scratch.take("sum", size, dtype))
             return total if total.isfinite().all() else None
         total = self.scratch.take("sum", size)
         if not kernels.float32_sum(self.base(start, stop), vector, total.numpy()):

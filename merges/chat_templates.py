@@ -61,7 +61,11 @@ def chat_template(folder: Path) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: expected a readable chat template, got {error}; mend the file") from error
     if isinstance(found, list):
-        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        named = {
+            entry.get("name"): entry.get("template")
+            for entry in found
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        }
         found = named.get("default")
     return found if isinstance(found, str) else None
 

@@ -29,7 +29,7 @@ from merges.weights import Identity, Weights
 __all__ = ["Checkpoint", "Identity", "depth_of", "layer_count"]
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?:\.|$)")
-FIRST = re.compile(r"(?:^|\.)(?:embed\w*|wte|wpe|word_embeddings\w*)(?:\.|$)")
+FIRST = re.compile(r"(?:^|\.)(?:embed\w*|tok_embeddings|shared|wte|wpe|word_embeddings\w*)(?:\.|$)")
 _HEAD = "lm_head.weight"
 _EMBEDDINGS = (".embed_tokens.weight", ".wte.weight", ".embed_in.weight", ".word_embeddings.weight")
 

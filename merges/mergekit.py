@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from merges.adapters import Adapted
 from merges.blocks import BLOCK_ELEMENTS
 from merges.chat_templates import chosen_template
 from merges.checkpoints import FIRST, LAYER, Checkpoint
@@ -25,7 +26,7 @@ from merges.revocabularied import revocabulary
 from merges.streamed import FORMS
 from merges.task_vectors import misfits
 from merges.tokenizer_output import config_for
-from merges.views import Nothing, Renamed
+from merges.views import Nothing, Renamed, folder_of
 from merges.vocabulary import plan_vocabulary, read_vocabulary, token_settings
 from merges.weights import Weights
 
@@ -241,12 +242,16 @@ def _add(building: _Building, part: _Part, name: str, views: Sequence[tuple[Sour
     recipe, method = building.recipe, building.method
     reference = next((view for _, view, _ in views if name in view.shapes), None)
     if reference is None:
+        if name != "lm_head.weight" or not building.models[views[0][0].model].config.get("tie_word_embeddings"):
+            building.problems.append(
+                ShapeError(
+                    f"tensor {name!r}: expected in {views[0][0].model}, got none; merge models of one architecture"
+                )
+            )
         return
     absent = [source.model for source, view, _ in views if name not in view.shapes]
     kinds = [_stored_dtype(building, source, old) for source, view, old in views if name in view.shapes]
-    promoted = kinds[0]
-    for kind in kinds[1:]:
-        promoted = torch.promote_types(promoted, kind) if kind != promoted else promoted
+    promoted = _promoted(name, kinds)
     shape, wanted = reference.shapes[name], recipe.out_dtype or recipe.dtype
     dtype = _dtype(wanted) if wanted and promoted.is_floating_point else promoted
     building.entries[name] = Entry(name, shape, dtype)
@@ -288,9 +293,27 @@ def _add(building: _Building, part: _Part, name: str, views: Sequence[tuple[Sour
     building.steps[name] = Step(origin, experts, form, hyper)
 
 
+def _promoted(name: str, kinds: Sequence[torch.dtype]) -> torch.dtype:
+    """The least dtype that holds all of these; integers have to be of one."""
+    if len(set(kinds)) == 1:
+        return kinds[0]
+    if not all(kind.is_floating_point for kind in kinds):
+        raise OptionError(
+            f"tensor {name!r}: expected one dtype of whole numbers in all models, got {', '.join(map(str, kinds))}; merge models of one architecture"
+        )
+    eight = [kind for kind in kinds if kind.itemsize == 1]
+    wide = [kind for kind in kinds if kind.itemsize > 1] or [torch.bfloat16]
+    found = wide[0]
+    for kind in (*wide[1:], *(torch.bfloat16 for _ in eight)):
+        found = torch.promote_types(found, kind)
+    return found
+
+
 def _stored_dtype(building: _Building, source: Source, name: str) -> torch.dtype:
-    """As on disk: a view may compute in a wider one."""
+    """As on disk: a view may compute in a wider one, and so does an adapter."""
     model = building.models[source.model]
+    if isinstance(model, Adapted) and model.origin.resolve(name) is not None:
+        model = model.origin
     return model.dtypes[model.resolve(name) or name]
 
 
@@ -321,7 +344,7 @@ def _tokenizer(
 ) -> tuple[TokenizerPlan | None, Mapping[ModelName, Weights]]:
     """The output's tokenizer, and the models with its vocabulary."""
     settings = recipe.tokenizer or (Tokenizer(source=recipe.tokenizer_source) if recipe.tokenizer_source else None)
-    folders = {str(name): model.path for name, model in models.items()}
+    folders = {str(name): folder_of(model) for name, model in models.items()}
     template = chosen_template(recipe.chat_template, list(folders.values())) if recipe.chat_template else None
     if settings is None:
         return (TokenizerPlan(None, folders, template) if template else None), models

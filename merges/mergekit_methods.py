@@ -1,7 +1,8 @@
 """mergekit's methods in terms of our streamed forms: which parameters they take, and what a base is to them.
 
-Parameters, defaults and meanings are those of mergekit 0.1.5. Where it drops values at random (DARE, DELLA) it rescales to the L1 norm from before,
-and we divide by the probability, which comes to the same on large tensors.
+Parameters, defaults and meanings are those of mergekit 0.1.5, with two exceptions where it drops values at random. DARE: it rescales what is left to the L1
+norm from before, we divide by the probability, which comes to the same in expectation. DELLA: it does so too, with one factor for all values, and we divide each by
+its own probability, as the paper says: large values, which are kept more often, weigh less than in mergekit, small ones more.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ METHODS: Mapping[str, Method] = {
         {"max_iter": (int, 10), "tol": (float, 1e-5)},
     ),
     "model_stock": Method(
-        FORMS["model_stock"], "over", lambda given: {"filter_wise": given.shared["filter_wise"]}, {"filter_wise": (bool, False)}
+        FORMS["model_stock"], "over", lambda given: {"filter_wise": given.shared["filter_wise"], "floor": 1e-6}, {"filter_wise": (bool, False)}
     ),
     "sce": Method(
         FORMS["sce"], "over", lambda given: {"density": given.shared["select_topk"]},

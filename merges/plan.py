@@ -18,6 +18,7 @@ from merges.checkpoints import Checkpoint
 from merges.contract import program_id
 from merges.errors import MergeUserError, OptionError, SelectionError, ShapeError
 from merges.layout import MAX_SHARD_BYTES, Entry, Shard, plan_shards
+from merges.provenance import versions
 from merges.selection import select
 from merges.streamed import Form, form_of
 from merges.task_vectors import mergeable, misfits
@@ -180,11 +181,11 @@ class Plan:
         files = [
             [str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for model in models for path in model.paths
         ]
-        layout = [[shard.file, [entry.name for entry in shard.entries]] for shard in self.shards]
+        layout = [[shard.file, [[entry.name, str(entry.dtype)] for entry in shard.entries]] for shard in self.shards]
         settings = [self.source, dict(self.parameters), self.run_seed, sorted(self.steps), list(self.experts)]
         if self.tokenizer is not None and self.tokenizer.vocabulary is not None:
             settings.append(self.tokenizer.vocabulary.digest())
-        return str(blake3(json.dumps([settings, files, layout]).encode()).hexdigest())
+        return str(blake3(json.dumps([settings, files, layout, versions()]).encode()).hexdigest())
 
 
 def make_plan(

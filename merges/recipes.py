@@ -6,6 +6,8 @@ or lists of values with name filters, and stand at a model, a slice or the whole
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +21,9 @@ __all__ = ["ModelName", "Output", "Recipe", "Slice", "Source", "parameter", "rea
 
 Scalar = bool | int | float | str
 MAX_BYTES = 1 << 20
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring = 2, 3, 3, 60
 
 
 class _Part(BaseModel):
@@ -51,20 +56,27 @@ class ModelName(_Part):
 
 def _named(value: Any) -> Any:
     if isinstance(value, str):
-        path, _, lora = value.partition("+")
-        return {"path": path, "lora": lora or None}
+        path, plus, lora = value.partition("+")
+        return _checked(path, lora if plus else None)
     if isinstance(value, dict) and "model" in value:
-        inner = {key: _path(part) for key, part in value.items() if key in ("model", "lora") and part is not None}
         if value.get("override_architecture"):
             raise ValueError("override_architecture is not known here: tensors go by their names")
-        return {"path": inner["model"], "lora": inner.get("lora")}
+        if set(value) - {"model", "lora", "override_architecture"}:
+            raise ValueError("a model may have the keys model and lora")
+        return _checked(_path(value["model"]), None if value.get("lora") is None else _path(value["lora"]))
     return value
+
+
+def _checked(path: Any, lora: Any) -> dict[str, Any]:
+    if not isinstance(path, str) or not path or not (lora is None or (isinstance(lora, str) and lora)):
+        raise ValueError("a model has to have a path, and an adapter too")
+    return {"path": path, "lora": lora}
 
 
 def _path(value: Any) -> Any:
     if isinstance(value, dict):
-        revision = value.get("revision")
-        return f"{value.get('path')}@{revision}" if revision else value.get("path")
+        path, revision = value.get("path"), value.get("revision")
+        return f"{path}@{revision}" if isinstance(path, str) and revision else path
     return value
 
 
@@ -99,6 +111,14 @@ class Output(_Part):
     models: list[Source] | None = None
     slices: list[Slice] | None = None
     parameters: Settings | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Output:
+        if self.models is not None and self.slices is not None:
+            raise ValueError("exactly one of models and slices has to be there")
+        if any(source.layer_range is not None for source in self.models or ()):
+            raise ValueError("models are merged whole: layer_range belongs under slices")
+        return self
 
 
 class Tokenizer(_Part):
@@ -175,7 +195,13 @@ def read_recipe(path: Path) -> Recipe:
     try:
         text = content.decode()
         tree = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # some tags raise what they like
         raise OptionError(f"recipe '{path}': expected YAML, got {error}; mend that line") from error
     if not isinstance(tree, dict):
         raise OptionError(
@@ -186,9 +212,9 @@ def read_recipe(path: Path) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-")) or "the file"
-        got = str(first.get("input"))[:80]
+        got = _SHORT.repr(first.get("input"))  # bounded, however often an alias repeats itself
         raise OptionError(
-            f"recipe '{path}', {where}: expected a mergekit recipe, got {got!r} ({first['msg']}); correct it"
+            f"recipe '{path}', {where}: expected a mergekit recipe, got {got} ({first['msg']}); correct it"
         ) from error
 
 
@@ -238,12 +264,16 @@ def _gradient(values: Sequence[Any], t: float, kind: type) -> Any:
     return kind((1 - share) * values[below] + share * values[above])
 
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number"}
+
+
 def _typed(name: str, value: Any, kind: type) -> Any:
     try:
         if kind is bool and isinstance(value, str):
             return {"true": True, "false": False}[value.lower()]
-        return kind(value)
-    except (TypeError, ValueError, KeyError) as error:
-        raise OptionError(
-            f"parameter {name!r}: expected {'true or false' if kind is bool else 'a number'}, got {value!r}; correct it"
-        ) from error
+        number = kind(value)
+        if kind is not bool and (not math.isfinite(number) or (kind is int and number != float(value))):
+            raise ValueError(value)
+        return number
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise OptionError(f"parameter {name!r}: expected {_KINDS[kind]}, got {value!r}; correct it") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from merges.errors import CheckpointError
 from merges.weights import View, Weights
 
-__all__ = ["Nothing", "Renamed"]
+__all__ = ["Nothing", "Renamed", "folder_of"]
 
 
 class Renamed(View):
@@ -23,8 +24,8 @@ class Renamed(View):
 
     def __init__(self, origin: Weights, names: Mapping[str, str]) -> None:
         super().__init__(origin)
-        self._stored = {new: origin.resolve(old) for new, old in names.items()}
-        known = {new: old for new, old in self._stored.items() if old is not None}
+        self._stored = {new: old for new, old in names.items() if origin.resolve(old) is not None}
+        known = {new: origin.resolve(old) or old for new, old in self._stored.items()}
         self._shapes = {new: origin.shapes[old] for new, old in known.items()}
         self._dtypes = {new: origin.dtypes[old] for new, old in known.items()}
 
@@ -86,3 +87,8 @@ class Nothing(View):
 
     def expect(self, name: str) -> None:
         """Nothing will be read."""
+
+
+def folder_of(model: Weights) -> Path:
+    """The folder that a model's tokenizer and other files are in: of an adapter's, that of the model that it is on."""
+    return folder_of(model.origin) if isinstance(model, View) else model.path

@@ -33,9 +33,9 @@ def _products(blocks: Blocks, rows: Callable[[int, int], Array], width: int | No
     return found + np.triu(found, 1).swapaxes(1, 2)
 
 
-def _cosine(product: Array, a: Array, b: Array) -> Array:
-    """Of two vectors with these squared norms; 0 where one is zero."""
-    norms = np.sqrt(a) * np.sqrt(b)
+def _cosine(product: Array, a: Array, b: Array, floor: float) -> Array:
+    """Of two vectors with these squared norms, whose product counts as `floor` at least; 0 where one is zero."""
+    norms = np.maximum(np.sqrt(a) * np.sqrt(b), floor)
     cosine: Array = np.divide(product, norms, out=np.zeros_like(norms), where=norms > 0)
     return cosine.clip(-1.0, 1.0)
 
@@ -103,8 +103,8 @@ def _row_by_row(blocks: Blocks, weights: Array) -> Merged:
         yield merged.reshape(-1)
 
 
-def model_stock(blocks: Blocks, *, filter_wise: float) -> Merged:
-    """Towards the mean, as far as the angle says."""
+def model_stock(blocks: Blocks, *, filter_wise: float, floor: float = 0.0) -> Merged:
+    """Towards the mean, as far as the angle says. mergekit takes a product of norms below 1e-6 for that (`floor`), which shrinks small changes."""
     count = blocks.count
     if count < 2:
         yield from task_arithmetic(blocks, scale=1.0)
@@ -112,7 +112,7 @@ def model_stock(blocks: Blocks, *, filter_wise: float) -> Merged:
     rows = filter_wise and len(blocks.shape) > 1
     found = _products(blocks, blocks.vectors, row_elements(blocks.shape) if rows else None)
     pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
-    angle = np.mean([_cosine(found[:, i, j], found[:, i, i], found[:, j, j]) for i, j in pairs], axis=0)
+    angle = np.mean([_cosine(found[:, i, j], found[:, i, i], found[:, j, j], floor) for i, j in pairs], axis=0)
     denominator = 1 + (count - 1) * angle
     singular = np.abs(denominator) < 1e-6
     ratio = np.where(singular, 0.0, count * angle / np.where(singular, 1.0, denominator))

@@ -93,6 +93,8 @@ def sce(blocks: Blocks, *, density: float) -> Merged:
 
 def arcee_fusion(blocks: Blocks) -> Merged:
     """Keep the important changes, of one expert."""
+    if not blocks.elements:
+        return
     width = row_elements(blocks.shape)
     divergence = np.empty(blocks.elements // width, np.float32)
     for start, stop in blocks.spans(width):

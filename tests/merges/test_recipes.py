@@ -122,6 +122,15 @@ def test_layers_are_rearranged(written: Write, llamas: Mapping[str, Path], tmp_p
         ("merge_method: linear\nmodels: [{model: a}]\ntokenizer: {}\ntokenizer_source: base\n", r"exclude each other"),
         ("merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [2, 1]}]}]\n", r"layer_range \[2, 1\] has to be"),
         ("merge_method: linear\nmodels: [{model: {model: {path: a}, override_architecture: x}}]\n", r"override_architecture is not known here"),
+        ("merge_method: linear\nmodels: [{model: {model: null}}]\n", r"a model has to have a path"),
+        ("merge_method: linear\nmodels: [{model: +a}]\n", r"a model has to have a path"),
+        ("merge_method: linear\nmodels: [{model: {model: a, revision: b}}]\n", r"a model may have the keys model and lora"),
+        ("merge_method: linear\nmodels: [{model: a, layer_range: [0, 1]}]\n", r"models are merged whole: layer_range belongs under slices"),
+        ("merge_method: linear\nmodules: {a: {models: [{model: a}], slices: [{sources: [{model: a}]}]}}\n", r"exactly one of models and slices"),
+        ("name: 2024-13-45\n", r"expected YAML, got month must be"),
+        ("name: !!bool maybe\n", r"expected YAML, got 'maybe'"),
+        ("name: !!timestamp x\n", r"expected YAML"),
+        ("a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\nd: &d [*c, *c, *c]\nmodels: [*d]\nmerge_method: a\n", r"expected a mergekit recipe, got .{0,90}\(Input should"),
     ],
 )  # fmt: skip
 def test_what_is_no_recipe_is_refused_in_a_line(recipe: str, said: str, written: Write) -> None:
@@ -141,7 +150,10 @@ def test_what_is_no_recipe_is_refused_in_a_line(recipe: str, said: str, written:
         ({"merge_method": "slerp"}, OptionError, r"base_model: expected one of the two models"),
         ({"merge_method": "ties", "base_model": "base", "parameters": {"rescale": True}}, OptionError, r"'rescale': expected false for this method"),
         ({"models": [{"model": "expert_a"}]}, OptionError, r"parameter 'weight' of .*expert_a: expected a value for tensor"),
-        ({"models": [{"model": "expert_a", "parameters": {"weight": "much"}}]}, OptionError, r"parameter 'weight': expected a number, got 'much'"),
+        ({"models": [{"model": "expert_a", "parameters": {"weight": "much"}}]}, OptionError, r"parameter 'weight': expected a finite number, got 'much'"),
+        ({"models": [{"model": "expert_a", "parameters": {"weight": float("nan")}}]}, OptionError, r"'weight': expected a finite number, got nan"),
+        ({"models": [{"model": "expert_a", "parameters": {"weight": 10**400}}]}, OptionError, r"'weight': expected a finite number"),
+        ({"merge_method": "karcher", "parameters": {"max_iter": 1.7}}, OptionError, r"'max_iter': expected a whole number, got 1.7"),
         ({"models": [{"model": "expert_a", "parameters": {"weight": 1}}] * 2}, OptionError, r"models: expected each once"),
         ({"models": [{"model": "/nowhere"}]}, CheckpointError, r"/nowhere: expected a model folder"),
         ({"chat_template": "unheard-of"}, OptionError, r"chat_template 'unheard-of': expected auto, chatml"),
@@ -191,3 +203,39 @@ def test_auto_takes_the_template_of_most(
     made(written({"merge_method": "linear", "models": models, "chat_template": "auto"}), tmp_path / "out")
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == "{{ two }}"
     assert "chat_template" not in json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+
+
+def test_an_adapters_tensors_keep_the_models_dtype_and_its_files(
+    written: Write, llamas: Mapping[str, Path], tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(llamas["base"]), LoraConfig(r=2, target_modules=["q_proj"])
+    )
+    adapted.save_pretrained(tmp_path / "adapter")
+    (tmp_path / "adapter" / "tokenizer.json").write_text("not the model's")
+    recipe = {"merge_method": "passthrough", "models": [{"model": f"{llamas['base']}+{tmp_path / 'adapter'}"}]}
+    merged = made(written(recipe), tmp_path / "out")
+    assert {value.dtype for value in merged.values()} == {torch.bfloat16}
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (llamas["base"] / "tokenizer.json").read_bytes()
+
+
+def test_float64_is_added_in_float64(written: Write, llamas: Mapping[str, Path], tmp_path: Path) -> None:
+    recipe = linear(llamas, dtype="float64")
+    recipe |= {"merge_method": "task_arithmetic", "base_model": str(llamas["base"])}
+    merged = made(written(recipe), tmp_path / "out")
+    assert {value.dtype for value in merged.values()} == {torch.float64}
+
+
+def test_a_tensor_that_no_source_has_is_a_problem(
+    written: Write, llamas: Mapping[str, Path], edited: Callable[..., Path]
+) -> None:
+    def poorer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value for name, value in tensors.items() if name != "model.norm.weight"}
+
+    source = {"model": str(edited(llamas["expert_a"], poorer)), "layer_range": [0, 2]}
+    recipe = {"merge_method": "passthrough", "base_model": str(llamas["base"]), "slices": [{"sources": [source]}]}
+    (problem,) = plan_recipe(read_recipe(written(recipe)), open_named).problems
+    assert str(problem).startswith("tensor 'model.norm.weight': expected in ")

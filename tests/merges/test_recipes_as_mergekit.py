@@ -60,6 +60,8 @@ RECIPES: Mapping[str, dict[str, Any]] = {
     "nuslerp_by_columns": {"merge_method": "nuslerp", **BASE, "models": models({"weight": 0.5}, {"weight": 0.9}),
                            "parameters": {"nuslerp_flatten": False, "nuslerp_row_wise": True}},
     "model_stock": {"merge_method": "model_stock", **BASE, "models": models({}, {}, {})},
+    "model_stock_of_small_changes": {"merge_method": "model_stock", "base_model": "DIR/expert_2",
+                                     "models": [{"model": "DIR/expert_2"}, {"model": "DIR/near_0"}, {"model": "DIR/near_1"}]},
     "model_stock_by_filter": {"merge_method": "model_stock", **BASE, "models": models({}, {}, {}), "parameters": {"filter_wise": True}},
     "karcher": {"merge_method": "karcher", "models": models({}, {}, {}), "parameters": {"max_iter": 5}},
     "multislerp": {"merge_method": "multislerp", **BASE, "models": models({"weight": 0.3}, {"weight": 0.5}, {"weight": 1})},
@@ -122,6 +124,14 @@ def _make_models(folder: Path) -> None:
         plain = Tokenizer(kinds.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
         plain.pre_tokenizer = pre_tokenizers.Whitespace()
         PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>").save_pretrained(folder / name)  # fmt: skip
+        for near in (0, 1) if number == 3 else ():
+            model.eval()
+            torch.manual_seed(10 + near)
+            shifted = LlamaForCausalLM(config)
+            shifted.load_state_dict(
+                {key: value + 1e-5 * torch.randn_like(value) for key, value in model.state_dict().items()}
+            )
+            shifted.save_pretrained(folder / f"near_{near}")
         if number == 0:
             base = LlamaForCausalLM.from_pretrained(folder / "base")
             adapted = get_peft_model(base, LoraConfig(r=3, lora_alpha=7, target_modules=["q_proj", "down_proj"]))

@@ -169,7 +169,7 @@ def test_adapter_is_refused(folder):
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text("{}")
     refused(
-        folder, r"expected a whole model, got a LoRA adapter; give it as an expert, or as MODEL+ADAPTER in a recipe$"
+        folder, r"expected a whole model, got a LoRA adapter; give it as an expert, or as MODEL\+ADAPTER in a recipe$"
     )
 
 

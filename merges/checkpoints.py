@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Checkpoint:
         identity = _identity(str(given), commit, path, shapes, dtypes, sorted(files))
         return cls(path, tuple(shapes), shapes, dtypes, where, config, identity, opened)
 
-    @property
+    @cached_property
     def n_layers(self) -> int:
         """Number of layers: the highest layer number among the names plus one, or 0."""
         return layer_count(self.names)
@@ -206,6 +207,7 @@ def _identity(
     files: list[str],
 ) -> Identity:
     sizes = [(file, (path / file).stat().st_size) for file in files]
-    tensors = [(name, str(dtypes[name]), list(shapes[name])) for name in sorted(shapes)]
+    codes = {dtype: str(dtype) for dtype in set(dtypes.values())}
+    tensors = [(name, codes[dtypes[name]], shapes[name]) for name in sorted(shapes)]
     headers = blake3(json.dumps([sizes, tensors]).encode()).hexdigest()
     return Identity(given, commit, sum(size for _, size in sizes), headers)

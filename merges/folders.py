@@ -84,12 +84,15 @@ def _indexed(path: Path) -> dict[str, frozenset[str] | None]:
         raise CheckpointError(f"{path / INDEX}: expected a weight_map, got none; download the index again")
     wanted: dict[str, set[str]] = {}
     for name, file in weight_map.items():
-        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
-            raise CheckpointError(
-                f"{path / INDEX}: expected plain *.safetensors file names, got {file!r} for {name!r}; "
-                "download the index again"
-            )
-        wanted.setdefault(file, set()).add(name)
+        known = wanted.get(file) if isinstance(file, str) else None
+        if known is None:
+            if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+                raise CheckpointError(
+                    f"{path / INDEX}: expected plain *.safetensors file names, got {file!r} for {name!r}; "
+                    "download the index again"
+                )
+            known = wanted[file] = set()
+        known.add(name)
     missing = sorted(file for file in wanted if not (path / file).is_file())
     if missing:
         raise CheckpointError(

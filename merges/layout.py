@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import torch
@@ -50,7 +51,7 @@ class Entry:
     shape: tuple[int, ...]
     dtype: torch.dtype
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Size of the tensor's data."""
         return prod(self.shape) * self.dtype.itemsize
@@ -63,7 +64,7 @@ class Shard:
     file: str
     entries: tuple[Entry, ...]
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         """The first bytes of the file: length and JSON."""
         table: dict[str, object] = {"__metadata__": {"format": "pt"}}
@@ -76,7 +77,7 @@ class Shard:
         text += b" " * (-len(text) % _ALIGNMENT)
         return struct.pack("<Q", len(text)) + text
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Size of the whole file."""
         return len(self.header) + sum(entry.bytes for entry in self.entries)

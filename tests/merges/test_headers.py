@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from merges import headers
 from merges.errors import CheckpointError
 from merges.headers import DTYPES, read_header
 from merges.weight_file import WeightFile
@@ -120,3 +121,63 @@ def test_what_is_accepted_the_library_accepts_too(tmp_path: Path, data: st.DataO
     with safe_open(tmp_path / "m", framework="pt") as library:
         found = {name: tuple(library.get_slice(name).get_shape()) for name in library.keys()}  # noqa: SIM118
     assert {name: span.shape for name, span in header.spans.items()} == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}   ',
+        b'{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"\xc3\xa9":{"dtype":"U8","shape":[0,3],"data_offsets":[4,4]}}',
+        b'{"__metadata__":{"format":"pt","a\\"b":"},"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+    ],
+)
+def test_headers_as_libraries_write_them_are_read_without_json(text: bytes) -> None:
+    assert headers._as_written(text, 100) == headers._as_json(text, 100)
+
+
+ONE = '"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "{" + ONE,
+        "{," + ONE + "}",
+        "{" + ONE + ",}",
+        "{" + ONE + "," + ONE + "}",
+        "{" + ONE + "," + ONE.replace("a", "\\u0061") + "}",
+        "{" + ONE + ";" + ONE.replace("a", "b") + "}",
+        '{"__metadata__":{}' + ONE + "}",
+        '{"__metadata__":{"k":1},' + ONE + "}",
+        '{"__metadata__":{' + ONE + "}}",
+        '{"__metadata__":{"k":"v",' + ONE + "}," + ONE + "}",
+        '{"__metadata__":{},' + ONE.replace(":", ": ") + "," + ONE.replace("a", "b") + "}",
+        "{" + ONE.replace('"a"', '"__metadata__"') + "}",
+        "{" + ONE.replace("[2]", "[02]") + "}",
+        "{" + ONE.replace("[2]", "[２]") + "}",
+        "{" + ONE.replace("[2]", "[-2]") + "}",
+        "{" + ONE.replace("[2]", "[4294967296,4294967296]") + "}",
+        "{" + ONE.replace("[0,8]", "[8,0]") + "}",
+        "{" + ONE.replace('"a"', '"a\n"') + "}",
+    ],
+)
+def test_any_other_header_is_left_to_json(text: str) -> None:
+    assert headers._as_written(text.encode(), 0) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_the_quick_reading_is_jsons_or_none(data: st.DataObject) -> None:
+    """Headers as the library writes them, with some characters changed."""
+    names = data.draw(st.lists(st.sampled_from(["a", "b", "a.b", "é", "__metadata__"]), max_size=3))
+    shape = data.draw(st.sampled_from(["", "2", "0,3", "1,2,3"]))
+    entries = [f'"{name}":{{"dtype":"F32","shape":[{shape}],"data_offsets":[{i},{i + 8}]}}' for i, name in enumerate(names)]  # fmt: skip
+    before = data.draw(st.sampled_from(["", '"__metadata__":{"format":"pt"},', '"__metadata__":{},']))
+    text = list("{" + before + ",".join(entries) + "}  ")
+    for _ in range(data.draw(st.integers(0, 2))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(list('{}[]",: 01-9.a\\')))
+    raw = "".join(text).encode()
+    quick = headers._as_written(raw, 8)
+    if quick is not None:
+        assert quick == headers._as_json(raw, 8)

@@ -21,11 +21,11 @@ from torch import Tensor
 from merges.adapter_config import CONFIG
 from merges.adapter_files import WEIGHTS, AdapterFile, Product, read_adapter
 from merges.checkpoints import Checkpoint
+from merges.compiled import kernel
 from merges.errors import CheckpointError
 from merges.folders import INDEX, SINGLE
 from merges.headers import Span
 from merges.hub import download, looks_like_hub_id
-from merges.kernels import kernel
 from merges.weights import Identity, View, Weights
 
 __all__ = ["Adapted", "is_adapter"]

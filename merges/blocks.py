@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from merges import kernels
+from merges import float_bits
+from merges.compiled import Array
 from merges.errors import CheckpointError
 from merges.weights import Weights
 
-__all__ = ["BLOCK_ELEMENTS", "Array", "Blocks", "Scratch"]
-
-Array = npt.NDArray[Any]
+__all__ = ["BLOCK_ELEMENTS", "Array", "Blocks", "Scratch", "WeightedSum"]
 
 BLOCK_ELEMENTS = 1 << 18
 """The handful of blocks that one step touches stay in a core's cache."""
@@ -67,6 +66,25 @@ class Scratch:
         if len(self._tensors) > _VIEWS:
             self._arrays.clear()
             self._tensors.clear()
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """scale * (w_0 v_0 + w_1 v_1 + …) / divisor of the task vectors, added in their order.
+
+    Attributes:
+        weights: float32, one for each expert.
+        scale, divisor: float32 too, when used.
+    """
+
+    weights: Array
+    scale: float = 1.0
+    divisor: float = 1.0
+
+    @property
+    def arguments(self) -> tuple[Array, np.float32, np.float32]:
+        """All of it, as the loops take it."""
+        return self.weights, np.float32(self.scale), np.float32(self.divisor)
 
 
 class Blocks:
@@ -122,9 +140,9 @@ class Blocks:
             self._base_at = None
             stored = self._read(self._base, "the base", start, stop)
             finite = (
-                kernels.from_bfloat16(_bits(stored), values)
+                float_bits.from_bfloat16(_bits(stored), values)
                 if stored.dtype is torch.bfloat16
-                else kernels.is_finite(_converted(stored, values))
+                else float_bits.is_finite(_converted(stored, values))
             )
             if not finite:
                 raise self._not_finite("the base", self._base)
@@ -139,18 +157,44 @@ class Blocks:
             known = checkpoint.change(self.name, start, stop, self._base)
             if known is not None:
                 vector[:] = known.numpy()
-                if not kernels.is_finite(vector):
+                if not float_bits.is_finite(vector):
                     raise self._not_finite(repr(name), checkpoint)
                 continue
             stored = self._read(checkpoint, repr(name), start, stop)
             if stored.dtype is torch.bfloat16:
-                finite = kernels.difference_of_bfloat16(_bits(stored), base, vector)
+                finite = float_bits.difference_of_bfloat16(_bits(stored), base, vector)
             else:
-                finite = kernels.is_finite(_converted(stored, vector))
+                finite = float_bits.is_finite(_converted(stored, vector))
                 np.subtract(vector, base, out=vector)
             if not finite:
                 raise self._not_finite(repr(name), checkpoint)
         return vectors
+
+    def summed(self, total: WeightedSum, start: int, stop: int) -> Array:
+        """The block of a weighted sum."""
+        merged = self.scratch.array("merged", stop - start)
+        float_bits.add_weighted(self.vectors(start, stop), *total.arguments, merged)
+        return merged
+
+    def summed_onto_base(self, total: WeightedSum, start: int, stop: int, dtype: torch.dtype) -> Tensor | None:
+        """`plus_base` of `summed`: the same bits, in one walk where all is bfloat16."""
+        if dtype is torch.bfloat16 and self._plain_bfloat16:
+            size = stop - start
+            stored = self.scratch.take("stored", (self.count + 1) * size, dtype).view(self.count + 1, size)
+            for checkpoint, row in zip((self._base, *(model for _, model in self._experts)), stored, strict=True):
+                checkpoint.read_part(self.name, start, stop, row)
+            rounded = self.scratch.take("rounded", size, dtype)
+            if float_bits.weighted_bfloat16(_bits(stored), *total.arguments, _bits(rounded)):
+                return rounded  # else: the walks of which each says what is wrong
+        return self.plus_base(self.summed(total, start, stop), start, stop, dtype)
+
+    @cached_property
+    def _plain_bfloat16(self) -> bool:
+        """Whether base and experts are stored in bfloat16, and no expert knows its task vector by itself."""
+        experts = [model for _, model in self._experts]
+        return all(
+            model.dtypes[model.resolve(self.name) or self.name] is torch.bfloat16 for model in (self._base, *experts)
+        ) and all(model.change(self.name, 0, 0, self._base) is None for model in experts)
 
     def generators(self, draws: Sequence[bool]) -> list[torch.Generator | None]:
         """One for every expert that draws, each where the tensor's generator stands once it has drawn a number for every value of those before:
@@ -174,18 +218,25 @@ class Blocks:
         size = stop - start
         if dtype is torch.bfloat16:
             rounded = self.scratch.take("rounded", size, dtype)
-            return rounded if kernels.bfloat16_sum(self.base(start, stop), vector, _bits(rounded)) else None
+            return rounded if float_bits.bfloat16_sum(self.base(start, stop), vector, _bits(rounded)) else None
         if dtype is torch.float64:
             stored = self._read(self._base, "the base", start, stop).to(dtype)
             total = torch.add(stored, torch.from_numpy(vector), out=self.scratch.take("sum", size, dtype))
             return total if total.isfinite().all() else None
         total = self.scratch.take("sum", size)
-        if not kernels.float32_sum(self.base(start, stop), vector, total.numpy()):
+        if not float_bits.float32_sum(self.base(start, stop), vector, total.numpy()):
             return None
         if dtype is torch.float32:
             return total
         rounded = self.scratch.take("rounded", size, dtype).copy_(total)
         return rounded if rounded.to(torch.float32).isfinite().all() else None
+
+    def onto_base(self, merged: Iterable[Array], dtype: torch.dtype) -> Iterator[Tensor | None]:
+        """`plus_base` of all blocks of a merged task vector."""
+        stop = 0
+        for block in merged:
+            start, stop = stop, stop + block.size
+            yield self.plus_base(block, start, stop, dtype)
 
     def _read(self, checkpoint: Weights, owner: str, start: int, stop: int) -> Tensor:
         stored = checkpoint.resolve(self.name) or self.name

@@ -1,33 +1,21 @@
-"""Inner loops of streamed merges, compiled by numba when first called (a second or two, then kept on disk).
+"""Inner loops of the library's methods in streamed form (how they are compiled: `compiled.py`).
 
-A torch or numpy expression walks over memory once for every operation in it; these walk over a block in cache a few times in all, outside
-Python's lock. Each operation is rounded on its own, in the order that is written here (no fast-math, no fused multiply-add), so the bits are
-those of the same operations in torch, on any machine. Arrays are contiguous; magnitudes are compared as bit patterns, which order
-floats of one sign as integers.
+Magnitudes are compared as bit patterns, which order floats of one sign as integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
-
-import numba
 import numpy as np
-import numpy.typing as npt
+
+from merges.compiled import TILE, Array, kernel
 
 __all__ = [
-    "add_weighted",
-    "bfloat16_sum",
     "count_changes",
     "count_high",
     "count_low",
-    "difference_of_bfloat16",
     "drop",
     "drop_by_rank",
     "elect",
-    "float32_sum",
-    "from_bfloat16",
-    "is_finite",
     "mean_of_changed",
     "place_of",
     "products",
@@ -36,101 +24,10 @@ __all__ = [
     "variances",
 ]
 
-Array = npt.NDArray[Any]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-TILE = 1024
-"""Values that several loops walk over in turn, in the innermost cache. Slices with loops from 0 are what the compiler makes vector code of."""
-
 _SHIFT = np.uint32(16)
-_HALF = np.uint32(0x7FFF)
-_ONE = np.uint32(1)
-_EXPONENT_16 = np.uint16(0x7F80)
-_EXPONENT_32 = np.uint32(0x7F800000)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _LOW = np.uint32(0xFFFF)
 _ZERO = np.float32(0)
-
-
-def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile at first call, without Python's lock; kept on disk where a place for that can be written."""
-    compiler: Any = numba.njit
-    try:
-        compiled = compiler(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no writable place
-        compiled = compiler(nogil=True, error_model="numpy")(function)
-    return cast("Callable[P, R]", compiled)
-
-
-@kernel
-def from_bfloat16(stored: Array, values: Array) -> bool:
-    """float32 of bfloat16 (given as uint16); whether all are finite."""
-    bad = np.uint16(0)
-    for i in range(stored.size):
-        bad |= np.uint16((stored[i] & _EXPONENT_16) == _EXPONENT_16)
-        values[i] = np.uint32(np.uint32(stored[i]) << _SHIFT).view(np.float32)
-    return bool(bad == 0)
-
-
-@kernel
-def is_finite(values: Array) -> bool:
-    """Whether all are finite."""
-    bits, bad = values.view(np.uint32), np.uint32(0)
-    for i in range(bits.size):
-        bad |= np.uint32((bits[i] & _EXPONENT_32) == _EXPONENT_32)
-    return bool(bad == 0)
-
-
-@kernel
-def difference_of_bfloat16(stored: Array, base: Array, vector: Array) -> bool:
-    """float32 of bfloat16 (given as uint16) less the base; whether all were finite."""
-    bad = np.uint16(0)
-    for i in range(stored.size):
-        bad |= np.uint16((stored[i] & _EXPONENT_16) == _EXPONENT_16)
-        vector[i] = np.uint32(np.uint32(stored[i]) << _SHIFT).view(np.float32) - base[i]
-    return bool(bad == 0)
-
-
-@kernel
-def bfloat16_sum(base: Array, merged: Array, out: Array) -> bool:
-    """base + merged, rounded to bfloat16 (as uint16); whether all are finite."""
-    bad = np.uint32(0)
-    for i in range(base.size):
-        bits = np.float32(base[i] + merged[i]).view(np.uint32)
-        rounded = np.uint32(bits + _HALF + ((bits >> _SHIFT) & _ONE))
-        bad |= np.uint32(((bits & _EXPONENT_32) == _EXPONENT_32) | ((rounded & _EXPONENT_32) == _EXPONENT_32))
-        out[i] = np.uint16(rounded >> _SHIFT)
-    return bool(bad == 0)
-
-
-@kernel
-def float32_sum(base: Array, merged: Array, out: Array) -> bool:
-    """base + merged; whether all are finite."""
-    bad = np.uint32(0)
-    for i in range(base.size):
-        total = np.float32(base[i] + merged[i])
-        bad |= np.uint32((total.view(np.uint32) & _EXPONENT_32) == _EXPONENT_32)
-        out[i] = total
-    return bool(bad == 0)
-
-
-@kernel
-def add_weighted(vectors: Array, weights: Array, scale: np.float32, out: Array) -> None:
-    """scale * (0 + w_0 v_0 + w_1 v_1 + …), one vector after the other."""
-    count, size = vectors.shape
-    for start in range(0, size, TILE):
-        elements = min(TILE, size - start)
-        total = out[start : start + elements]
-        for i in range(elements):
-            total[i] = _ZERO
-        for j in range(count):
-            vector, weight = vectors[j, start : start + elements], weights[j]
-            for i in range(elements):
-                total[i] += weight * vector[i]
-        if scale != 1:
-            for i in range(elements):
-                total[i] *= scale
 
 
 @kernel

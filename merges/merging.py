@@ -10,17 +10,20 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from merges.blocks import Array, Blocks, Scratch
+from merges.blocks import Blocks, Scratch
 from merges.errors import ProgramError
 from merges.layout import Entry
 from merges.output import OutputFiles
 from merges.plan import Plan
+from merges.streamed import Form
 from merges.task_vectors import task_jobs, tensor_seed
 from merges.tensor_bytes import tensor_bytes
 from sandbox import ExecutionResult, Sandbox
@@ -166,7 +169,7 @@ def _batch(work: _Work, batch: Sequence[Entry], sandbox: Sandbox | None, scratch
         else:
             seed = tensor_seed(plan.run_seed, plan.program, entry.name)
             blocks = Blocks(entry.name, step.base, step.experts, scratch, plan.block, seed)
-            _write(work, entry, blocks, step.form.blocks(blocks, **step.parameters))
+            _write(work, entry, _of_program(plan.program, step.form, blocks, entry.dtype, step.parameters))
     if sandboxed:
         assert sandbox is not None, "a program without streamed form needs one"
         _run(work, sandboxed, sandbox, scratch)
@@ -194,28 +197,28 @@ def _run(work: _Work, entries: Sequence[Entry], sandbox: Sandbox, scratch: Scrat
     for entry in entries:
         merged = result.outputs[entry.name].reshape(-1).numpy()
         blocks = Blocks(entry.name, plan.base, {}, scratch, plan.block)
-        _write(work, entry, blocks, (merged[start:stop] for start, stop in blocks.spans()))
+        _write(work, entry, blocks.onto_base((merged[start:stop] for start, stop in blocks.spans()), entry.dtype))
 
 
-def _write(work: _Work, entry: Entry, blocks: Blocks, merged: Iterator[Array]) -> None:
-    """Add the base to merged blocks, round to the output's dtype, and write."""
-    writer, stop = work.output.writer(entry.name), 0
-    for block in _of_program(work.plan.program, merged):
+def _write(work: _Work, entry: Entry, merged: Iterator[Tensor | None]) -> None:
+    """Write the blocks of a merged tensor; None stands for one that overflows."""
+    writer = work.output.writer(entry.name)
+    for block in merged:
         if work.stop.is_set():
             return
-        start, stop = stop, stop + block.size
-        rounded = blocks.plus_base(block, start, stop, entry.dtype)
-        if rounded is None:
+        if block is None:
             detail = f"tensor {entry.name!r} overflows {entry.dtype} once it is added to the base"
             raise program_error(work.plan.program, "nonfinite", detail, None)
-        writer.write(tensor_bytes(rounded))
+        writer.write(tensor_bytes(block))
     work.output.finish(entry.name, writer.close())
 
 
-def _of_program(program: str, merged: Iterator[Array]) -> Iterator[Array]:
-    """The blocks of a streamed form, which says of hyper-parameters that are of no use what its program would."""
+def _of_program(
+    program: str, form: Form, blocks: Blocks, dtype: torch.dtype, parameters: Mapping[str, Any]
+) -> Iterator[Tensor | None]:
+    """What a streamed form merges; of hyper-parameters that are of no use it says what its program would."""
     try:
-        yield from merged
+        yield from form.onto_base(blocks, dtype, **parameters)
     except ValueError as error:
         raise program_error(program, "exception", f"ValueError: {error}", None) from error
 

@@ -1,17 +1,22 @@
 """Library merges in streamed form: the same arithmetic as the program of that name, block by block and outside a sandbox.
 
-A form yields the merged task vector's blocks in order, as float32 in the scratch of its worker, each to be used before the next is asked for. What needs
-to know the whole tensor first (a rank, an angle) makes a pass of its own over it: the inputs are in the system's cache by then. Operations and
+A form says of which weighted sum the merged task vector consists, or yields its blocks in order, as float32 in the scratch of its worker, each to be
+used before the next is asked for. What needs to know the whole tensor first (a rank, an angle) makes a pass of its own over it: the inputs are in the system's cache by then. Operations and
 their order are the program's, so the bits are too, but for sums over a whole tensor or row, which are taken in float64 here
 (`tests/merges/test_streamed.py` holds every form equal to its program).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from merges import library
+from merges.blocks import Blocks, WeightedSum
 from merges.contract import program_id
 from merges.forms import angles, changes, masks, sums
 from merges.forms.common import Merged, row_elements, slice_elements
@@ -24,14 +29,26 @@ class Form:
     """A merge in streamed form.
 
     Attributes:
-        blocks: `blocks(Blocks, **hyper-parameters)` yields the merged task vector's blocks.
+        merge: `merge(Blocks, **hyper-parameters)` gives the merged task vector, or raises ValueError where they are of no use.
         takes: how many experts; None: any number. With another number the program says so itself, in the sandbox.
         unit: elements of a tensor of this shape that are only of use together (rows that are ranked or measured).
     """
 
-    blocks: Callable[..., Merged]
+    merge: Callable[..., Merged | WeightedSum]
     takes: int | None = None
     unit: Callable[[Sequence[int]], int] = lambda shape: 1
+
+    def blocks(self, blocks: Blocks, **parameters: Any) -> Merged:
+        """The merged task vector's blocks."""
+        merged = self.merge(blocks, **parameters)
+        return (blocks.summed(merged, *span) for span in blocks.spans()) if isinstance(merged, WeightedSum) else merged
+
+    def onto_base(self, blocks: Blocks, dtype: torch.dtype, **parameters: Any) -> Iterator[Tensor | None]:
+        """The merged model's blocks, rounded to `dtype`; None for one that overflows it."""
+        merged = self.merge(blocks, **parameters)
+        if isinstance(merged, WeightedSum):
+            return (blocks.summed_onto_base(merged, *span, dtype) for span in blocks.spans())
+        return blocks.onto_base(merged, dtype)
 
 
 FORMS: Mapping[str, Form] = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from merges import kernels
-from merges.blocks import Array, Blocks
+from merges.blocks import Array, Blocks, WeightedSum
 from merges.forms.common import Merged, row_elements, slice_elements, weight_array, weighted_sum
 from merges.forms.sums import task_arithmetic
 
@@ -57,25 +57,27 @@ def slerp(blocks: Blocks, *, t: float) -> Merged:
         yield merged
 
 
-def nuslerp(blocks: Blocks, *, w0: float, w1: float, flatten: float, row_wise: float) -> Merged:
+def nuslerp(blocks: Blocks, *, w0: float, w1: float, flatten: float, row_wise: float) -> Merged | WeightedSum:
     """On the arc between two task vectors, of the whole tensor or of each of its rows."""
     t = 0.5 if abs(w0 + w1) < 1e-6 else w1 / (w0 + w1)
     if flatten:
-        weights = _arc(_products(blocks, blocks.vectors), t)[0].astype(np.float32)
-        for span in blocks.spans():
-            yield weighted_sum(blocks, blocks.vectors(*span), weights)
-    elif row_wise:
-        columns = slice_elements(blocks.shape) if len(blocks.shape) > 1 else 1
-        found = np.zeros((columns, 2, 2))
-        for start, stop in blocks.fixed_spans(columns):
-            rows = blocks.vectors(start, stop).reshape(2, -1, columns).astype(np.float64)
-            found += np.einsum("arc,brc->cab", rows, rows)
-        by_column = _arc(found, t).astype(np.float32)
-        for span in blocks.spans(columns):
-            rows = blocks.vectors(*span).reshape(2, -1, columns)
-            yield (by_column[:, 0] * rows[0] + by_column[:, 1] * rows[1]).reshape(-1)
-    else:
-        yield from _row_by_row(blocks, _arc(_products(blocks, blocks.vectors, row_elements(blocks.shape)), t))
+        return WeightedSum(_arc(_products(blocks, blocks.vectors), t)[0].astype(np.float32))
+    if row_wise:
+        return _column_by_column(blocks, t)
+    return _row_by_row(blocks, _arc(_products(blocks, blocks.vectors, row_elements(blocks.shape)), t))
+
+
+def _column_by_column(blocks: Blocks, t: float) -> Merged:
+    """On the arc between the same columns of two task vectors."""
+    columns = slice_elements(blocks.shape) if len(blocks.shape) > 1 else 1
+    found = np.zeros((columns, 2, 2))
+    for start, stop in blocks.fixed_spans(columns):
+        rows = blocks.vectors(start, stop).reshape(2, -1, columns).astype(np.float64)
+        found += np.einsum("arc,brc->cab", rows, rows)
+    by_column = _arc(found, t).astype(np.float32)
+    for span in blocks.spans(columns):
+        rows = blocks.vectors(*span).reshape(2, -1, columns)
+        yield (by_column[:, 0] * rows[0] + by_column[:, 1] * rows[1]).reshape(-1)
 
 
 def _arc(products: Array, t: float) -> Array:
@@ -103,12 +105,11 @@ def _row_by_row(blocks: Blocks, weights: Array) -> Merged:
         yield merged.reshape(-1)
 
 
-def model_stock(blocks: Blocks, *, filter_wise: float, floor: float = 0.0) -> Merged:
+def model_stock(blocks: Blocks, *, filter_wise: float, floor: float = 0.0) -> Merged | WeightedSum:
     """Towards the mean, as far as the angle says. mergekit takes a product of norms below 1e-6 for that (`floor`), which shrinks small changes."""
     count = blocks.count
     if count < 2:
-        yield from task_arithmetic(blocks, scale=1.0)
-        return
+        return task_arithmetic(blocks, scale=1.0)
     rows = filter_wise and len(blocks.shape) > 1
     found = _products(blocks, blocks.vectors, row_elements(blocks.shape) if rows else None)
     pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
@@ -117,11 +118,7 @@ def model_stock(blocks: Blocks, *, filter_wise: float, floor: float = 0.0) -> Me
     singular = np.abs(denominator) < 1e-6
     ratio = np.where(singular, 0.0, count * angle / np.where(singular, 1.0, denominator))
     weights = np.repeat(ratio[:, None] / count, count, axis=1)
-    if rows:
-        yield from _row_by_row(blocks, weights)
-        return
-    for span in blocks.spans():
-        yield weighted_sum(blocks, blocks.vectors(*span), weights[0].astype(np.float32))
+    return _row_by_row(blocks, weights) if rows else WeightedSum(weights[0].astype(np.float32))
 
 
 def karcher(blocks: Blocks, *, steps: float, tolerance: float) -> Merged:
@@ -170,11 +167,10 @@ def _karcher_weights(cosines: Array, steps: int, tolerance: float) -> Array:
     return mean
 
 
-def multislerp(blocks: Blocks, *, normalize: float = 1, **given: Any) -> Merged:
+def multislerp(blocks: Blocks, *, normalize: float = 1, **given: Any) -> WeightedSum:
     """Several task vectors on the sphere, in the tangent space at their mean: weights of them all the same."""
     if blocks.count == 1:
-        yield from task_arithmetic(blocks, scale=1.0)
-        return
+        return task_arithmetic(blocks, scale=1.0)
     tiny = 1e-8
     used = weight_array(blocks.count, given).astype(np.float64)
     weights = used / used.sum() if normalize else used
@@ -193,5 +189,4 @@ def multislerp(blocks: Blocks, *, normalize: float = 1, **given: Any) -> Merged:
         step = weights - float(weights @ along) * mean
         angle = math.sqrt(max(0.0, float(step @ cosines @ step))) + tiny
         mixed = (mean * math.cos(angle) + step * (math.sin(angle) / angle)) * units * float(norms @ weights)
-    for span in blocks.spans():
-        yield weighted_sum(blocks, blocks.vectors(*span), mixed.astype(np.float32))
+    return WeightedSum(mixed.astype(np.float32))

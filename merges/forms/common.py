@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from merges import kernels
+from merges import float_bits
 from merges.blocks import Array, Blocks
 
 __all__ = [
@@ -51,7 +51,7 @@ def weight_array(count: int, given: Mapping[str, Any]) -> Array:
 def weighted_sum(blocks: Blocks, vectors: Array, weights: Array, scale: float = 1.0) -> Array:
     """scale times the sum of the vectors, each times its weight, in the scratch of the worker."""
     merged = blocks.scratch.array("merged", vectors.shape[1])
-    kernels.add_weighted(vectors, weights, np.float32(scale), merged)
+    float_bits.add_weighted(vectors, weights, np.float32(scale), np.float32(1), merged)
     return merged
 
 

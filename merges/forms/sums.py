@@ -6,35 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from merges.blocks import Blocks
-from merges.forms.common import Merged, given_weights, weight_array, weighted_sum
+from merges.blocks import Blocks, WeightedSum
+from merges.forms.common import given_weights, weight_array
 
 __all__ = ["linear", "task_arithmetic", "weighted_task_arithmetic"]
 
 
-def task_arithmetic(blocks: Blocks, *, scale: float) -> Merged:
+def task_arithmetic(blocks: Blocks, *, scale: float) -> WeightedSum:
     """scale * sum of the task vectors."""
-    ones = np.ones(blocks.count, np.float32)
-    for span in blocks.spans():
-        yield weighted_sum(blocks, blocks.vectors(*span), ones, scale)
+    return WeightedSum(np.ones(blocks.count, np.float32), scale)
 
 
-def weighted_task_arithmetic(blocks: Blocks, *, scale: float, **given: Any) -> Merged:
+def weighted_task_arithmetic(blocks: Blocks, *, scale: float, **given: Any) -> WeightedSum:
     """scale * weighted sum."""
-    weights = weight_array(blocks.count, given)
-    for span in blocks.spans():
-        yield weighted_sum(blocks, blocks.vectors(*span), weights, scale)
+    return WeightedSum(weight_array(blocks.count, given), scale)
 
 
-def linear(blocks: Blocks, **given: Any) -> Merged:
-    """Weighted average."""
-    weights, total = weight_array(blocks.count, given), 0.0
+def linear(blocks: Blocks, **given: Any) -> WeightedSum:
+    """Weighted average; nothing where the weights cancel out."""
+    total = 0.0
     for weight in given_weights(blocks.count, given):
         total = total + weight
-    for span in blocks.spans():
-        merged = weighted_sum(blocks, blocks.vectors(*span), weights)
-        if abs(total) < 1e-8:
-            merged[:] = 0
-        else:
-            np.divide(merged, np.float32(total), out=merged)
-        yield merged
+    if abs(total) < 1e-8:
+        return WeightedSum(np.zeros(blocks.count, np.float32))
+    return WeightedSum(weight_array(blocks.count, given), divisor=total)

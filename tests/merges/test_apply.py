@@ -257,7 +257,7 @@ def test_disk_that_is_too_small_is_refused_before_anything_is_written(merge, tmp
 
 
 def test_disk_that_fills_during_the_work_leaves_nothing(merge, tmp_path, monkeypatch):
-    def full(work, entry, blocks, merged):
+    def full(work, entry, merged):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(merging, "_write", full)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merges import library
+from merges import float_bits, library
 from merges.blocks import Array, Blocks, Scratch
 from merges.checkpoints import Checkpoint
 from merges.contract import program_id, signature_of
@@ -125,6 +125,39 @@ def test_form_gives_the_numbers_of_the_program(
                 assert torch.equal(merged[7], flat), (setting, tensor)
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_form_onto_its_base_has_the_bits_of_the_task_vector_added(
+    name: str, models: tuple[Checkpoint, dict[str, Checkpoint]]
+) -> None:
+    base, experts = models
+    experts = dict(list(experts.items())[: FORMS[name].takes])
+    parameters = {**signature_of(library.source(name)).parameters, **SETTINGS[name][-1]}
+    for tensor in base.names:
+        blocks = Blocks(tensor, base, experts, Scratch(), 96, seed=3)
+        merged = joined(FORMS[name].blocks(blocks, **parameters))
+        expected = (base.read(tensor).float().reshape(-1) + merged).to(torch.bfloat16)
+        onto = FORMS[name].onto_base(blocks, torch.bfloat16, **parameters)
+        assert torch.equal(torch.cat([block.clone() for block in onto if block is not None]), expected), tensor
+
+
+def test_weighted_sums_of_bfloat16_take_one_walk_and_others_several(
+    models: tuple[Checkpoint, dict[str, Checkpoint]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[int] = []
+    loop = float_bits.weighted_bfloat16
+    monkeypatch.setattr(float_bits, "weighted_bfloat16", lambda *given: walks.append(1) or loop(*given))
+    base, experts = models
+    blocks = Blocks("conv.weight", base, experts, Scratch(), 7)
+    assert len(list(FORMS["task_arithmetic"].onto_base(blocks, torch.bfloat16, scale=1.0))) == len(walks) == 9
+    list(FORMS["task_arithmetic"].onto_base(blocks, torch.float32, scale=1.0))
+    list(
+        FORMS["ties"].onto_base(
+            blocks, torch.bfloat16, density=1, scale=1, normalize=0, **{f"w{i}": 1.0 for i in range(8)}
+        )
+    )
+    assert len(walks) == 9
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float8_e4m3fn, torch.float8_e5m2])
 def test_dtypes_may_differ_between_models(tmp_path: Path, llamas: Mapping[str, Path], dtype: torch.dtype) -> None:
     checkpoints = []
@@ -143,8 +176,9 @@ def test_dtypes_may_differ_between_models(tmp_path: Path, llamas: Mapping[str, P
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["base", "expert_a"])
+@pytest.mark.parametrize("name", ["ties", "weighted_task_arithmetic"])
 def test_values_that_are_not_finite_are_refused(
-    llamas: Mapping[str, Path], edited: Callable[..., Path], where: str, value: float
+    llamas: Mapping[str, Path], edited: Callable[..., Path], name: str, where: str, value: float
 ) -> None:
     def spoilt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors["model.norm.weight"][3] = value
@@ -156,4 +190,4 @@ def test_values_that_are_not_finite_are_refused(
     )
     owner = "the base" if where == "base" else "'a'"
     with pytest.raises(CheckpointError, match=rf"^tensor 'model.norm.weight' of {owner} .*expected finite values, got"):
-        list(FORMS["ties"].blocks(blocks, density=0.5, scale=1, normalize=1, **{f"w{i}": 1.0 for i in range(8)}))
+        list(FORMS[name].onto_base(blocks, torch.bfloat16, **signature_of(library.source(name)).parameters))

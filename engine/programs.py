@@ -10,7 +10,6 @@ from engine import locations
 from engine.config import SandboxSection
 from engine.errors import RunError, UnknownNameError
 from engine.records import Candidate
-from engine.store import Store
 from merges import library
 
 MIN_ID_CHARACTERS = 4
@@ -83,6 +82,8 @@ def _from_file(path: Path) -> Found:
 def _matching(folder: Path, reference: str) -> Iterable[Candidate]:
     if len(reference) < MIN_ID_CHARACTERS:
         return []
+    from engine.store import Store  # the database library is slow to import, and most references need none
+
     try:
         store = Store.in_folder(folder)
     except RunError:

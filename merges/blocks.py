@@ -16,7 +16,7 @@ from merges.compiled import Array
 from merges.errors import CheckpointError
 from merges.weights import Weights
 
-__all__ = ["BLOCK_ELEMENTS", "Array", "Blocks", "Scratch", "WeightedSum"]
+__all__ = ["BLOCK_ELEMENTS", "Array", "Blocks", "Scratch", "WeightedSum", "not_finite"]
 
 BLOCK_ELEMENTS = 1 << 18
 """The handful of blocks that one step touches stay in a core's cache."""
@@ -145,7 +145,7 @@ class Blocks:
                 else float_bits.is_finite(_converted(stored, values))
             )
             if not finite:
-                raise self._not_finite("the base", self._base)
+                raise not_finite(self.name, "the base", self._base)
             self._base_at = start, stop
         return values
 
@@ -158,7 +158,7 @@ class Blocks:
             if known is not None:
                 vector[:] = known.numpy()
                 if not float_bits.is_finite(vector):
-                    raise self._not_finite(repr(name), checkpoint)
+                    raise not_finite(self.name, repr(name), checkpoint)
                 continue
             stored = self._read(checkpoint, repr(name), start, stop)
             if stored.dtype is torch.bfloat16:
@@ -167,7 +167,7 @@ class Blocks:
                 finite = float_bits.is_finite(_converted(stored, vector))
                 np.subtract(vector, base, out=vector)
             if not finite:
-                raise self._not_finite(repr(name), checkpoint)
+                raise not_finite(self.name, repr(name), checkpoint)
         return vectors
 
     def summed(self, total: WeightedSum, start: int, stop: int) -> Array:
@@ -243,11 +243,13 @@ class Blocks:
         raw = self.scratch.take("raw", stop - start, checkpoint.dtypes[stored])
         return checkpoint.read_part(self.name, start, stop, raw)
 
-    def _not_finite(self, owner: str, checkpoint: Weights) -> CheckpointError:
-        return CheckpointError(
-            f"tensor {self.name!r} of {owner} ({checkpoint.path}): expected finite values, got NaN or infinity; "
-            "download it again or leave the tensor out of the selection"
-        )
+
+def not_finite(name: str, owner: str, model: Weights) -> CheckpointError:
+    """The error for a tensor of a model, called `owner`, that has values which cannot be merged."""
+    return CheckpointError(
+        f"tensor {name!r} of {owner} ({model.path}): expected finite values, got NaN or infinity; "
+        "download it again or leave the tensor out of the selection"
+    )
 
 
 def _bits(tensor: Tensor) -> Array:

@@ -9,6 +9,7 @@ import subprocess
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merges import library
+from merges.checkpoints import Checkpoint
 from merges.export_mergekit import MERGEKIT_VERSION
 from merges.tokenizer_files import AddedToken
 from sandbox import Sandbox, TensorJob
@@ -127,6 +129,30 @@ def edited(tmp_path: Path) -> Callable[..., Path]:
         return copy
 
     return edit
+
+
+@pytest.fixture
+def hard_models(llamas: Mapping[str, Path], edited: Callable[..., Path]) -> tuple[Checkpoint, dict[str, Checkpoint]]:
+    """A base and three experts with many equal magnitudes, zeros, a constant tensor, one far from the base and one of three dimensions: what
+    ranks and angles find hard."""
+    seed = load_file(llamas["base"] / "model.safetensors")
+
+    def grown(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+        rng = torch.Generator().manual_seed(number)
+        more = {"conv.weight": torch.randn(3, 5, 4, generator=rng), "one": torch.randn(1, generator=rng)}
+        return {**tensors, **{name: value.to(torch.bfloat16) for name, value in more.items()}}
+
+    def coarse(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+        near = {name: seed[name] + ((tensors[name] - seed[name]) * 20).round() / 64 for name in tensors}
+        return grown({**near, "model.norm.weight": seed["model.norm.weight"] + 0.5}, number)
+
+    names = ("expert_a", "expert_b")
+    folders = {
+        name: edited(llamas[name], partial(coarse, number=i), name=f"{name}_coarse") for i, name in enumerate(names)
+    }
+    folders["expert_c"] = edited(llamas["expert_b"], partial(grown, number=2), name="expert_c_grown")
+    base = edited(llamas["base"], partial(grown, number=3), name="base_grown")
+    return Checkpoint.open(base), {name: Checkpoint.open(folder) for name, folder in folders.items()}
 
 
 @pytest.fixture(scope="session")

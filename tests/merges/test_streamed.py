@@ -4,12 +4,11 @@ the block size."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from merges import float_bits, library
@@ -56,30 +55,6 @@ SUMS = {"arcee_fusion", "karcher", "model_stock", "multislerp", "nuslerp", "sce"
 """Methods that take sums over a tensor or a row, in float64 when streamed."""
 
 
-@pytest.fixture
-def models(llamas: Mapping[str, Path], edited: Callable[..., Path]) -> tuple[Checkpoint, dict[str, Checkpoint]]:
-    """A base and three experts with many equal magnitudes, zeros, a constant tensor, one far from the base and one of three dimensions: what
-    ranks and angles find hard."""
-    seed = load_file(llamas["base"] / "model.safetensors")
-
-    def grown(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
-        rng = torch.Generator().manual_seed(number)
-        more = {"conv.weight": torch.randn(3, 5, 4, generator=rng), "one": torch.randn(1, generator=rng)}
-        return {**tensors, **{name: value.to(torch.bfloat16) for name, value in more.items()}}
-
-    def coarse(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
-        near = {name: seed[name] + ((tensors[name] - seed[name]) * 20).round() / 64 for name in tensors}
-        return grown({**near, "model.norm.weight": seed["model.norm.weight"] + 0.5}, number)
-
-    names = ("expert_a", "expert_b")
-    folders = {
-        name: edited(llamas[name], partial(coarse, number=i), name=f"{name}_coarse") for i, name in enumerate(names)
-    }
-    folders["expert_c"] = edited(llamas["expert_b"], partial(grown, number=2), name="expert_c_grown")
-    base = edited(llamas["base"], partial(grown, number=3), name="base_grown")
-    return Checkpoint.open(base), {name: Checkpoint.open(folder) for name, folder in folders.items()}
-
-
 def joined(blocks: Iterator[Array]) -> Tensor:
     return torch.cat([torch.from_numpy(block.copy()) for block in blocks])
 
@@ -94,9 +69,9 @@ def test_every_program_has_a_form_and_is_found_by_its_id() -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_form_gives_the_numbers_of_the_program(
-    name: str, models: tuple[Checkpoint, dict[str, Checkpoint]], run_jobs: Callable[..., Mapping[str, Tensor]]
+    name: str, hard_models: tuple[Checkpoint, dict[str, Checkpoint]], run_jobs: Callable[..., Mapping[str, Tensor]]
 ) -> None:
-    base, experts = models
+    base, experts = hard_models
     experts = dict(list(experts.items())[: FORMS[name].takes])
     jobs = task_jobs(base, experts, base.names, run_seed=7, program_id="p")
     for setting in SETTINGS[name]:
@@ -127,9 +102,9 @@ def test_form_gives_the_numbers_of_the_program(
 
 @pytest.mark.parametrize("name", FORMS)
 def test_form_onto_its_base_has_the_bits_of_the_task_vector_added(
-    name: str, models: tuple[Checkpoint, dict[str, Checkpoint]]
+    name: str, hard_models: tuple[Checkpoint, dict[str, Checkpoint]]
 ) -> None:
-    base, experts = models
+    base, experts = hard_models
     experts = dict(list(experts.items())[: FORMS[name].takes])
     parameters = {**signature_of(library.source(name)).parameters, **SETTINGS[name][-1]}
     for tensor in base.names:
@@ -141,12 +116,12 @@ def test_form_onto_its_base_has_the_bits_of_the_task_vector_added(
 
 
 def test_weighted_sums_of_bfloat16_take_one_walk_and_others_several(
-    models: tuple[Checkpoint, dict[str, Checkpoint]], monkeypatch: pytest.MonkeyPatch
+    hard_models: tuple[Checkpoint, dict[str, Checkpoint]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walks: list[int] = []
     loop = float_bits.weighted_bfloat16
     monkeypatch.setattr(float_bits, "weighted_bfloat16", lambda *given: walks.append(1) or loop(*given))
-    base, experts = models
+    base, experts = hard_models
     blocks = Blocks("conv.weight", base, experts, Scratch(), 7)
     assert len(list(FORMS["task_arithmetic"].onto_base(blocks, torch.bfloat16, scale=1.0))) == len(walks) == 9
     list(FORMS["task_arithmetic"].onto_base(blocks, torch.float32, scale=1.0))

@@ -5,6 +5,8 @@ Heavy imports happen inside the commands: `--help` and a wrong option answer at 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated, NoReturn
 
@@ -47,6 +49,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def main() -> NoReturn:
     """Entry point: run the command line, turn every known error into one line and its exit code."""
+    atexit.register(gc.freeze)  # looking for cycles among torch's objects takes half a second, and the process ends anyway
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -5,10 +5,12 @@ process of its own, inputs in the page cache:
 
 - `floor`: read the four inputs and write as many bytes as the output has, no fsync;
 - `mergewright apply`, with the output's hashes;
-- `mergekit-yaml` with the same method, if its program is given (a virtual environment of its own).
+- `mergekit-yaml` with the same method, if its program is given (a virtual environment of its own);
+- with `--sandboxed`, Task Arithmetic as a program that the library does not know, so that it runs in a sandbox.
 
-Prints seconds, peak memory (as GNU time reports it: the most that was resident) and ratios. Some 16 GB of disk for the default size.
-A busy machine shows in the spread: measure on an idle one.
+Before each of them the inputs are read once, so that all find them in the cache; with `--cold` they are dropped from it instead. Prints
+seconds, peak memory (as GNU time reports it: the most that was resident) and ratios, of which each is of two runs one after the other.
+Some 16 GB of disk for the default size. A busy machine shows in the spread: measure on an idle one.
 """
 
 import argparse
@@ -23,6 +25,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+
+from merges import library
 
 SIZES = {
     "0.1": {"hidden": 768, "layers": 12, "inner": 2048, "heads": 12, "kv": 4},
@@ -138,6 +142,82 @@ def mergekit_config(folder: Path, models: list[Path], method: str) -> Path:
     return path
 
 
+def settle(inputs: list[Path], cold: bool) -> None:
+    """Have what earlier runs wrote on the disk, and the inputs in the page cache, or out of it."""
+    os.sync()
+    buffer = bytearray(CHUNK)
+    for path in inputs:
+        with path.open("rb", buffering=0) as file:
+            if cold:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            else:
+                while file.readinto(buffer):
+                    pass
+
+
+def apply_command(program: str, models: list[Path], out: Path, parameters: dict[str, float]) -> list[str]:
+    """Our command line."""
+    command = [
+        str(Path(sys.executable).with_name("mergewright")),
+        "apply",
+        program,
+        "--base",
+        str(models[0]),
+        "--out",
+        str(out),
+    ]
+    command += [part for model in models[1:] for part in ("--expert", str(model))]
+    return command + [part for name, value in parameters.items() for part in ("--param", f"{name}={value}")]
+
+
+def spread(runs: list[tuple[float, int]]) -> str:
+    """Median, every run, and the largest peak."""
+    seconds = [s for s, _ in runs]
+    return f"{statistics.median(seconds):.1f} s ({', '.join(f'{s:.1f}' for s in seconds)}), peak {max(m for _, m in runs)} MB"
+
+
+def ratios(above: list[float], below: list[float]) -> str:
+    """Median of the ratios of runs that followed each other, and each."""
+    found = [a / b for a, b in zip(above, below, strict=True)]
+    return f"{statistics.median(found):.2f} ({', '.join(f'{ratio:.2f}' for ratio in found)})"
+
+
+def measure(given: argparse.Namespace, size: str, method: str) -> None:
+    """Time one method at one size, and print."""
+    folder = given.folder
+    models = [folder / size / name for name in ("base", *(f"expert_{i}" for i in range(EXPERTS)))]
+    inputs = [path for model in models for path in sorted(model.glob("*.safetensors"))]
+    out, extra = folder / "out", ["--max-memory", given.max_memory] if given.max_memory else []
+    commands = {"ours": apply_command(method, models, out, METHODS[method][0]) + extra}
+    if given.mergekit:
+        commands["mergekit"] = [str(given.mergekit), str(mergekit_config(folder, models, method)), str(out)]
+    if given.sandboxed and method == "task_arithmetic":
+        program = folder / "sandboxed.py"
+        program.write_text(library.source(method).replace("merged", "total"))
+        commands["sandboxed"] = [
+            *apply_command(str(program), models, out, METHODS[method][0]),
+            "--timeout",
+            "600",
+            *extra,
+        ]
+    runs: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
+    floors: list[float] = []
+    for _ in range(given.repeats):
+        settle(inputs, given.cold)
+        floors.append(floor(inputs, folder / "floor"))
+        for name, command in commands.items():
+            settle(inputs, given.cold)
+            runs[name].append(timed(command))
+            shutil.rmtree(out)
+    ours = [s for s, _ in runs["ours"]]
+    print(f"{size} B, {method}: {spread(runs['ours'])}")
+    print(
+        f"  floor {statistics.median(floors):.1f} s ({', '.join(f'{s:.1f}' for s in floors)}); ours / floor {ratios(ours, floors)}"
+    )
+    for name in list(commands)[1:]:
+        print(f"  {name}: {spread(runs[name])}; {name} / ours {ratios([s for s, _ in runs[name]], ours)}", flush=True)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(
@@ -147,48 +227,24 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mergekit", type=Path, help="path of mergekit-yaml")
-    parser.add_argument("--size", choices=SIZES, default="1.1")
+    parser.add_argument("--sandboxed", action="store_true", help="task arithmetic in a sandbox too")
+    parser.add_argument("--size", nargs="+", choices=SIZES, default=["1.1"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cold", action="store_true", help="inputs not in the page cache")
     parser.add_argument("--max-memory", help="passed on to apply")
-    arguments = parser.parse_args()
-    models = [arguments.folder / arguments.size / name for name in ("base", *(f"expert_{i}" for i in range(EXPERTS)))]
-    for number, model in enumerate(models):
-        make_model(model, arguments.size, number)
-    inputs = [path for model in models for path in sorted(model.glob("*.safetensors"))]
-    size = sum(path.stat().st_size for path in inputs[:SHARDS])
-    print(f"{EXPERTS + 1} checkpoints of {size / 1e9:.2f} GB in bfloat16, {len(os.sched_getaffinity(0))} cores")
-    out = arguments.folder / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    floor(inputs, arguments.folder / "floor")  # fills the page cache
-    floors = []
-    for method in arguments.methods:
-        ours, theirs = [], []
-        command = [
-            str(Path(sys.executable).with_name("mergewright")),
-            "apply",
-            method,
-            "--base",
-            str(models[0]),
-            "--out",
-            str(out),
-        ]
-        command += [part for model in models[1:] for part in ("--expert", str(model))]
-        command += [part for name, value in METHODS[method][0].items() for part in ("--param", f"{name}={value}")]
-        command += ["--max-memory", arguments.max_memory] if arguments.max_memory else []
-        for repeat in range(arguments.repeats):
-            floors.append(floor(inputs, arguments.folder / "floor"))
-            ours.append(timed(command))
-            shutil.rmtree(out)
-            if arguments.mergekit and repeat == 0:
-                theirs.append(
-                    timed([str(arguments.mergekit), str(mergekit_config(arguments.folder, models, method)), str(out)])
-                )
-                shutil.rmtree(out)
-        seconds, least = statistics.median(s for s, _ in ours), statistics.median(floors)
-        print(f"{method}: {seconds:.1f} s ({', '.join(f'{s:.1f}' for s, _ in ours)}), peak {max(m for _, m in ours)} MB; floor {least:.1f} s, ratio {seconds / least:.2f}")  # fmt: skip
-        if theirs:
-            print(f"  mergekit: {theirs[0][0]:.1f} s, peak {theirs[0][1]} MB; {theirs[0][0] / seconds:.1f} x ours")
+    given = parser.parse_args()
+    shutil.rmtree(given.folder / "out", ignore_errors=True)
+    for size in given.size:
+        models = [given.folder / size / name for name in ("base", *(f"expert_{i}" for i in range(EXPERTS)))]
+        for number, model in enumerate(models):
+            make_model(model, size, number)
+        stored = sum(path.stat().st_size for path in models[0].glob("*.safetensors"))
+        print(
+            f"{EXPERTS + 1} checkpoints of {stored / 1e9:.2f} GB in bfloat16, {len(os.sched_getaffinity(0))} cores, cache {'cold' if given.cold else 'warm'}"
+        )
+        for method in given.methods:
+            measure(given, size, method)
 
 
 if __name__ == "__main__":

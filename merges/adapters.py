@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,9 @@ __all__ = ["Adapted", "is_adapter"]
 
 Factors = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
+_FACTOR_BYTES = 3 * 4
+"""For each value of a factor: as stored, as float32, and in the order of the sums."""
+
 _PIECE = 1024
 """Columns that are summed at a time: they stay in the cache nearest to the core for the whole of the sum."""
 
@@ -44,7 +46,8 @@ def is_adapter(folder: Path | str) -> bool:
 
 
 class Adapted(View):
-    """A model with an adapter added: its names, shapes and config; changed tensors are given in float32, scale * B @ A added to the model's.
+    """A model with an adapter added: its names, shapes and config; changed tensors are given in float32, scale * B @ A added to the model's, those
+    that the adapter holds whole in its own dtype.
 
     A value's bits depend on the files alone, not on where the caller cuts, on threads or on the machine: each sum runs over the rank in order.
     A thread keeps the factors of the tensor that it read last, in float32.
@@ -54,14 +57,13 @@ class Adapted(View):
     """
 
     def __init__(self, adapter: AdapterFile, origin: Weights, identity: Identity) -> None:
-        super().__init__(origin)
-        self._identity = identity
-        self._adapter = adapter
-        self._dtypes = {
-            **origin.dtypes,
+        changed = {
             **dict.fromkeys(adapter.products, torch.float32),
             **{name: span.dtype for name, span in adapter.whole.items()},
         }
+        super().__init__(origin, dtypes={**origin.dtypes, **changed})
+        self._identity = identity
+        self._adapter = adapter
         self._held = threading.local()
 
     @classmethod
@@ -79,22 +81,17 @@ class Adapted(View):
             raise CheckpointError(
                 f"{folder}: expected a readable adapter folder, got {what}; check the path"
             ) from error
-        return cls(adapter, origin, _identity(str(folder), commit, adapter))
+        return cls(adapter, origin, _identity(str(folder), commit, adapter, origin))
 
     @property
     def identity(self) -> Identity:
-        """Of the adapter alone; its `headers` are a hash over the config too, which decides the scale."""
+        """Of the adapter; its `headers` are a hash over the config too, which decides the scale. `on` is the model's."""
         return self._identity
 
     @property
     def path(self) -> Path:
         """The adapter's folder."""
         return self._adapter.config.path.parent
-
-    @property
-    def dtypes(self) -> Mapping[str, torch.dtype]:
-        """float32 where the adapter adds something, its own dtype for what it holds whole, the model's for the rest."""
-        return self._dtypes
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -144,6 +141,18 @@ class Adapted(View):
         for span in (product.down, product.up, product.before) if product else ():
             if span is not None:
                 file.expect(span)
+
+    def held(self, name: str) -> int:
+        """Of a changed tensor both factors, as they are read and as they are used."""
+        stored = self._stored(name)
+        product = self._adapter.products.get(stored)
+        factors = product.down.elements + product.up.elements if product else 0
+        return _FACTOR_BYTES * factors + self.origin.held(stored)
+
+    def tied_duplicate(self) -> str | None:
+        """The model's, unless the adapter changes it: a head that was trained apart is no duplicate any more."""
+        twin = self.origin.tied_duplicate()
+        return None if twin in self._adapter.products or twin in self._adapter.whole else twin
 
     def _added(self, stored: str, product: Product, start: int, stop: int) -> Tensor:
         """The product's elements `start` to `stop`: 1-D, float32, new."""
@@ -218,9 +227,9 @@ def _located(given: Path | str) -> tuple[Path, str | None]:
     raise CheckpointError(f"{given}: expected an adapter folder or hub id, got no such folder; check the path")
 
 
-def _identity(given: str, commit: str | None, adapter: AdapterFile) -> Identity:
+def _identity(given: str, commit: str | None, adapter: AdapterFile, origin: Weights) -> Identity:
     config = adapter.config
     header = adapter.file.header
     tensors = sorted((key, str(span.dtype), list(span.shape)) for key, span in header.spans.items())
     deciding = [config.path.read_text("utf-8", "replace"), [[WEIGHTS, header.bytes]], tensors]
-    return Identity(given, commit, header.bytes, blake3(json.dumps(deciding).encode()).hexdigest())
+    return Identity(given, commit, header.bytes, blake3(json.dumps(deciding).encode()).hexdigest(), on=origin.identity)

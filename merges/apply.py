@@ -7,7 +7,6 @@ bounded however large the model is, and a killed run goes on where it was.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,12 +17,11 @@ from blake3 import blake3
 from merges.adapters import Adapted, is_adapter
 from merges.chat_templates import write_template
 from merges.checkpoints import Checkpoint
-from merges.contract import program_id, signature_of
-from merges.errors import OptionError
+from merges.contract import checked_parameters
 from merges.input_hashes import default_cache, file_hashes
 from merges.layout import INDEX_FILE, index_json
 from merges.mergekit import plan_recipe
-from merges.merging import Progress, merge_tensors, program_error
+from merges.merging import Progress, merge_tensors
 from merges.output import JOURNAL_FILE, OutputFiles
 from merges.plan import Plan, available_memory, make_plan
 from merges.provenance import (
@@ -40,7 +38,7 @@ from merges.target import check_absent, staged
 from merges.tokenizer_output import TOKENIZER_FILES, write_tokenizer
 from merges.views import folder_of
 from merges.weights import Weights
-from sandbox import Sandbox, check
+from sandbox import Sandbox
 
 __all__ = ["COPIED_FILES", "apply_plan", "apply_program", "apply_recipe", "cores", "open_named", "plan_merge", "refuse"]
 
@@ -202,7 +200,7 @@ def plan_merge(
         MergeUserError, ProgramError: a model, the program or an option is of no use by itself; how they fit together is in
             the plan's problems.
     """
-    effective = _checked_parameters(source, parameters or {})
+    effective = checked_parameters(source, parameters or {})
     opened_base = _opened(base)
     opened = {name: _opened(expert, opened_base) for name, expert in experts.items()}
     return make_plan(
@@ -227,20 +225,6 @@ def refuse(plan: Plan) -> None:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def _checked_parameters(source: str, given: Mapping[str, float]) -> dict[str, float]:
-    verdict = check(source)
-    if not verdict.ok:
-        raise program_error(program_id(source), verdict.reason, verdict.detail, verdict.line)
-    declared = dict(signature_of(source).parameters)
-    for name, value in given.items():
-        if name not in declared:
-            known = ", ".join(declared) or "none at all"
-            raise OptionError(f"hyper-parameter {name!r}: expected one of {known}, got an unknown name; correct it")
-        if not math.isfinite(value):
-            raise OptionError(f"hyper-parameter {name!r}: expected a finite number, got {value}; correct it")
-    return {**declared, **given}
 
 
 def _opened(model: str | Path | Weights, base: Weights | None = None) -> Weights:
@@ -284,6 +268,7 @@ def _record(plan: Plan, sandbox: Sandbox | None, hashes: Mapping[str, str], file
         base=plan.base.identity,
         experts={name: expert.identity for name, expert in plan.experts.items()},
         ignored=plan.ignored,
+        notes=plan.notes,
         isolation=(sandbox.isolation.level, sandbox.isolation.missing) if plan.sandboxed and sandbox else None,
         versions=versions(),
         tensors=tensors,

@@ -31,7 +31,8 @@ __all__ = ["Checkpoint", "Identity", "depth_of", "layer_count"]
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?:\.|$)")
 FIRST = re.compile(r"(?:^|\.)(?:embed\w*|tok_embeddings|shared|wte|wpe|word_embeddings\w*)(?:\.|$)")
-_HEAD = "lm_head.weight"
+HEAD = "lm_head.weight"
+"""The output embedding, which a tied model shares with the input's."""
 _EMBEDDINGS = (".embed_tokens.weight", ".wte.weight", ".embed_in.weight", ".word_embeddings.weight")
 
 
@@ -102,7 +103,7 @@ class Checkpoint:
         """The stored name behind `name`: itself, or the input embedding for a tied `lm_head.weight`, else None."""
         if name in self.shapes:
             return name
-        return self._embedding() if self.tied and name == _HEAD else None
+        return self._embedding() if self.tied and name == HEAD else None
 
     def tied_duplicate(self) -> str | None:
         """`lm_head.weight` where a tied model stores it a second time with the embedding's very bits, else None.
@@ -110,9 +111,9 @@ class Checkpoint:
         Merged apart, the two copies could come to differ, and the tie would be broken in the output.
         """
         embedding = self._embedding()
-        if not self.tied or _HEAD not in self.shapes or embedding is None:
+        if not self.tied or HEAD not in self.shapes or embedding is None:
             return None
-        return _HEAD if torch.equal(self.read(_HEAD), self.read(embedding)) else None
+        return HEAD if torch.equal(self.read(HEAD), self.read(embedding)) else None
 
     def read(self, name: str) -> Tensor:
         """Read one tensor: a private copy on the CPU in the stored dtype; a tied `lm_head.weight` gives the embedding.
@@ -136,6 +137,10 @@ class Checkpoint:
         """Tell the system that this tensor will be read soon."""
         file, span = self._find(name)
         file.expect(span)
+
+    def held(self, name: str) -> int:
+        """Nothing."""
+        return 0
 
     def _find(self, name: str) -> tuple[WeightFile, Span]:
         stored = self.resolve(name)

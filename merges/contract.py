@@ -8,14 +8,25 @@ weighted sum. `program_id` names a program by what it computes on paper: its syn
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 from blake3 import blake3
 
-from merges.errors import ProgramError
-from sandbox import Signature, parse, signature_of
+from merges.errors import MergeError, OptionError, ProgramError
+from sandbox import Signature, check, parse, signature_of
 
-__all__ = ["CONTRACT", "EXAMPLE", "Signature", "canonical", "program_id", "signature_of"]
+__all__ = [
+    "CONTRACT",
+    "EXAMPLE",
+    "RECIPE",
+    "Signature",
+    "canonical",
+    "checked_parameters",
+    "program_error",
+    "program_id",
+    "signature_of",
+]
 
 CONTRACT = '''\
 Write one Python function that merges expert models into one model.
@@ -63,6 +74,9 @@ MAX_PARSED_BYTES = 65_536
 
 ID_CHARACTERS = 12
 
+RECIPE = "mergekit:"
+"""What an id begins with where it stands for a recipe's method, not for a program."""
+
 _PARSE_FAILURES = (SyntaxError, ValueError, RecursionError, MemoryError)
 # `ctx` follows from position and `kind` is the u of u"": neither changes what runs. `type_params` and the like are
 # skipped when empty, so an id is the same on Python versions that have the field and on those that do not.
@@ -81,6 +95,63 @@ def program_id(source: str) -> str:
         return blake3(b"tree\x00" + parts.encode("utf-8", "surrogatepass")).hexdigest()[:ID_CHARACTERS]
     except _PARSE_FAILURES:
         return blake3(b"text\x00" + source.encode("utf-8", "surrogatepass")).hexdigest()[:ID_CHARACTERS]
+
+
+def checked_parameters(source: str, given: Mapping[str, float]) -> dict[str, float]:
+    """Every hyper-parameter of a program with the value to use.
+
+    Args:
+        source: program text under the contract.
+        given: those that differ from the program's defaults.
+
+    Raises:
+        ProgramError: the gate refuses the program's text.
+        OptionError: an unknown hyper-parameter, a number that is not finite.
+    """
+    verdict = check(source)
+    if not verdict.ok:
+        raise ProgramError(
+            f"program {program_id(source)}: expected one that the sandbox runs, got {_said(verdict.reason, verdict.detail, verdict.line)}; "
+            "mend it or choose another",
+            reason=str(verdict.reason),
+            detail=verdict.detail,
+            line=verdict.line,
+        )
+    declared = dict(signature_of(source).parameters)
+    for name, value in given.items():
+        if name not in declared:
+            known = ", ".join(declared) or "none at all"
+            raise OptionError(f"hyper-parameter {name!r}: expected one of {known}, got an unknown name; correct it")
+        if not math.isfinite(value):
+            raise OptionError(f"hyper-parameter {name!r}: expected a finite number, got {value}; correct it")
+    return {**declared, **given}
+
+
+def program_error(program: str, reason: str | None, detail: str | None, line: int | None) -> MergeError:
+    """The error for a program that gave no tensor: a `ProgramError`, or an `OptionError` where it is a recipe's method, which nobody can mend.
+
+    Args:
+        program: its id, or what stands for a recipe's method.
+        reason, detail, line: as the sandbox says them.
+    """
+    if program.startswith(RECIPE):
+        got = (detail or str(reason)).removeprefix("ValueError: ")
+        return OptionError(
+            f"merge_method {program.removeprefix(RECIPE)}: expected a merged tensor for every parameter, got none: {got}; "
+            "give other parameters, other models or another method"
+        )
+    return ProgramError(
+        f"program {program}: expected a merged tensor for every parameter, got {_said(reason, detail, line)}; "
+        "mend the program or choose another",
+        reason=str(reason),
+        detail=detail,
+        line=line,
+    )
+
+
+def _said(reason: str | None, detail: str | None, line: int | None) -> str:
+    where = f" in line {line}" if line is not None else ""
+    return f"{reason}{where} ({detail})" if detail else f"{reason}{where}"
 
 
 def canonical(source: str) -> str:

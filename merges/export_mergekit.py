@@ -11,15 +11,13 @@ of an archive have been run there, a file may never have been.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merges.contract import program_id, signature_of
-from merges.errors import OptionError, ProgramError, one_line
+from merges.contract import checked_parameters, program_id, signature_of
+from merges.errors import OptionError, one_line
 from merges.export_mergekit_texts import METHOD_BODY, METHOD_HEAD, METHOD_IMPORTS, README, RUNNER
 from merges.target import check_absent, staged
-from sandbox import check
 
 __all__ = ["MERGEKIT_VERSION", "PLACEHOLDERS", "export_mergekit", "method_name"]
 
@@ -66,7 +64,7 @@ def export_mergekit(
         TargetError, HostError: the folder cannot be made.
     """
     check_absent(Path(out))
-    effective = _checked(source, parameters or {})
+    effective = checked_parameters(source, parameters or {})
     _check_models(base, experts)
     if not any(part.strip() for part in selection.split(",")):
         raise OptionError(
@@ -85,24 +83,6 @@ def export_mergekit(
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8", newline="")
     return tuple(files)
-
-
-def _checked(source: str, given: Mapping[str, float]) -> dict[str, float]:
-    """Every hyper-parameter with the value to use; the same refusals as from `apply`."""
-    verdict = check(source)
-    if not verdict.ok:
-        where = f" in line {verdict.line}" if verdict.line is not None else ""
-        said = f" ({verdict.detail})" if verdict.detail else ""
-        message = f"program {program_id(source)}: expected one that the sandbox runs, got {verdict.reason}{where}{said}; mend it or choose another"
-        raise ProgramError(message, reason=str(verdict.reason), detail=verdict.detail, line=verdict.line)
-    declared = dict(signature_of(source).parameters)
-    for name, value in given.items():
-        if name not in declared:
-            known = ", ".join(declared) or "none at all"
-            raise OptionError(f"hyper-parameter {name!r}: expected one of {known}, got an unknown name; correct it")
-        if not math.isfinite(value):
-            raise OptionError(f"hyper-parameter {name!r}: expected a finite number, got {value}; correct it")
-    return {**declared, **given}
 
 
 def _check_models(base: str | None, experts: Sequence[str]) -> None:

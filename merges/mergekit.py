@@ -1,12 +1,8 @@
-"""A recipe (mergekit's YAML) as a plan: every tensor of the output with the models, layers and parameter values that make it.
-
-Tensors go by their names: a layer is whatever stands under `layers.N.` or the like, so architectures that nobody has described work too. What comes before
-the first layer (embeddings) is made as the first slice says, what comes after the last (norm, head) as the last.
-"""
+"""A recipe (mergekit's YAML) as a plan: every tensor of the output with the models, layers and parameter values that make it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,19 +10,33 @@ import torch
 
 from merges.adapters import Adapted
 from merges.blocks import BLOCK_ELEMENTS
+from merges.buffers import differ, is_recomputed, noted
 from merges.chat_templates import chosen_template
-from merges.checkpoints import FIRST, LAYER, Checkpoint
+from merges.checkpoints import HEAD
+from merges.contract import RECIPE
 from merges.errors import MergeUserError, OptionError, ShapeError
 from merges.layout import MAX_SHARD_BYTES, Entry, plan_shards
-from merges.mergekit_methods import METHODS, REQUIRED, Given, Method, known_parameters
+from merges.mergekit_methods import METHODS, Given, Method
 from merges.plan import DEFAULT_MEMORY_BYTES, Plan, Step, TokenizerPlan, too_large
-from merges.provenance import RECIPE
-from merges.recipes import ModelName, Recipe, Settings, Slice, Source, Tokenizer, parameter
+from merges.recipe_layers import (
+    Group,
+    Layers,
+    Part,
+    Wanted,
+    check_single_stack,
+    layers_in,
+    opened_parts,
+    outer_tensors,
+    rearranged,
+    scopes,
+)
+from merges.recipe_parameters import check_names, check_types, out_of_range
+from merges.recipes import ModelName, Recipe, Tokenizer
 from merges.revocabularied import revocabulary
 from merges.streamed import FORMS
 from merges.task_vectors import misfits
 from merges.tokenizer_output import config_for
-from merges.views import Nothing, Renamed, folder_of
+from merges.views import Renamed, folder_of
 from merges.vocabulary import plan_vocabulary, read_vocabulary, token_settings
 from merges.weights import Weights
 
@@ -40,32 +50,29 @@ _DTYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One slice of the output, its sources opened.
-
-    Attributes:
-        sources: model and, of its layers, which.
-        base: its base, if it has one.
-        scopes: settings for all its models, from the narrowest to the widest.
-    """
-
-    sources: Sequence[tuple[Source, Weights, range]]
-    base: ModelName | None
-    scopes: Sequence[Settings | None]
-
-
 @dataclass
 class _Building:
-    """The plan while it grows."""
+    """The plan while it grows.
+
+    Attributes:
+        on_disk: model -> where its tensors have the dtype that counts.
+        wanted: the output's dtype for floating-point tensors, if the recipe names one.
+        entries, steps, copied, problems: see `Plan`.
+        recomputed, differing: see `buffers.noted`.
+    """
 
     recipe: Recipe
     method: Method
-    models: Mapping[ModelName, Weights]
+    on_disk: Mapping[ModelName, Weights]
+    wanted: torch.dtype | None
     entries: dict[str, Entry] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
     copied: dict[str, Weights] = field(default_factory=dict)
     problems: list[MergeUserError] = field(default_factory=list)
+    recomputed: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    promoted: dict[tuple[torch.dtype, ...], torch.dtype] = field(default_factory=dict)
+    conflicts: set[str] = field(default_factory=set)
 
 
 def plan_recipe(
@@ -77,7 +84,7 @@ def plan_recipe(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     block: int = BLOCK_ELEMENTS,
 ) -> Plan:
-    """Plan a recipe. Reads headers only, but for a tied head that is stored twice.
+    """Plan a recipe. Reads headers only, but for a tied head that is stored twice and small tensors of whole numbers.
 
     Args:
         recipe: what to make.
@@ -86,7 +93,7 @@ def plan_recipe(
         max_shard_bytes, block: as in `make_plan`.
 
     Raises:
-        OptionError: the method, a parameter or a range cannot be used.
+        OptionError: the method, a parameter or a range of layers cannot be used. What lies outside a parameter's range is among the problems.
         CheckpointError: a model cannot be opened.
     """
     method = METHODS.get(recipe.merge_method)
@@ -94,239 +101,164 @@ def plan_recipe(
         raise OptionError(
             f"merge_method {recipe.merge_method!r}: expected one of {', '.join(METHODS)}, got another; correct it"
         )
-    _check_names(recipe)
+    check_names(scopes(recipe))
+    wanted = recipe.out_dtype or recipe.dtype
+    dtype = _dtype(wanted) if wanted else None
     stored = {name: open_model(name) for name in recipe.named}
     donor_name = recipe.base_model or recipe.named[0]
     donor = stored[donor_name]
     tokenizer, models = _tokenizer(recipe, stored, donor_name)
-    building = _Building(recipe, method, stored)
-    parts = _parts(recipe, models)
+    parts = opened_parts(recipe, method, models)
+    on_disk = {name: model.origin if isinstance(model, Adapted) else model for name, model in stored.items()}
+    building = _Building(recipe, method, on_disk, dtype)
+    _check_values(building, parts)
+    layers = Layers()
+    check_single_stack(recipe, parts, layers)
+    outer = list(outer_tensors(parts, donor, layers))
+    for group, tensor in outer:
+        _add(building, group, tensor)
+    count = 0
     for part in parts:
-        _check_count(method, part, recipe)
-    _outer(building, parts, donor)
-    counts = _layers(building, parts)
-    shards = plan_shards(building.entries.values(), max_shard_bytes)
+        for group, tensor in layers_in(part, count, layers):
+            _add(building, group, tensor)
+        count += len(part.sources[0].layers)
+    experts = {str(name): model for name, model in stored.items() if name != donor_name}
     plan = Plan(
-        recipe.text, f"{RECIPE}{recipe.merge_method}", {}, run_seed, donor,
-        {str(name): model for name, model in stored.items() if name != donor_name}, ("all",), building.steps, shards,
-        max_memory_bytes or DEFAULT_MEMORY_BYTES, block, (), building.copied,
-        _config(recipe, stored, donor_name, parts, counts, tokenizer), tokenizer,
+        recipe.text, f"{RECIPE}{recipe.merge_method}", {}, run_seed, donor, experts, ("all",), building.steps,
+        plan_shards(building.entries.values(), max_shard_bytes), max_memory_bytes or DEFAULT_MEMORY_BYTES, block, (), building.copied,
+        _config(building, stored, donor_name, parts, tokenizer), tokenizer,
+        ignored=_ignored({tensor.name for _, tensor in outer}, parts, layers), notes=noted(building.recomputed, building.differing, "the first that has them"),
     )  # fmt: skip
     problems = building.problems + (too_large(plan, max_memory_bytes) if max_memory_bytes is not None else [])
     return replace(plan, problems=tuple(problems))
 
 
-def _check_names(recipe: Recipe) -> None:
-    """See that no parameter is a slip of the pen."""
-    known = known_parameters()
-    for scope in _all_scopes(recipe):
-        for name in scope or ():
-            if name not in known:
-                raise OptionError(
-                    f"parameter {name!r}: expected one of {', '.join(sorted(known))}, got an unknown name; correct it"
-                )
+def _check_values(building: _Building, parts: Sequence[Part]) -> None:
+    """See that all values are of their types, and note those out of range, each once."""
+    looked = [row for part in parts for row in part.values.looked()]
+    check_types(looked)
+    building.problems += {str(problem): problem for problem in out_of_range(looked)}.values()
 
 
-def _all_scopes(recipe: Recipe) -> Iterator[Settings | None]:
-    output = recipe.output
-    yield from (recipe.parameters, output.parameters)
-    yield from (source.parameters for source in output.models or ())
-    for part in output.slices or ():
-        yield part.parameters
-        yield from (source.parameters for source in part.sources)
+def _add(building: _Building, group: Group, tensor: Wanted) -> None:
+    """Plan one tensor of the output."""
+    views, name = group.views, tensor.name
+    shapes = [view.shapes.get(name) for view in views]
+    if None in shapes:
+        _add_irregular(building, group, tensor)
+        return
+    first, shape = views[0], shapes[0]
+    assert shape is not None
+    kinds = _kinds(building, group, tensor)
+    if not all(kind.is_floating_point for kind in kinds):
+        _add_buffer(building, group, tensor)
+        return
+    promoted = building.promoted.get(kinds) or _promoted(kinds)
+    building.promoted[kinds] = promoted
+    dtype = building.wanted or promoted
+    building.entries[name] = Entry(name, shape, dtype)
+    given, step = _step(building, group, tensor)
+    if building.recipe.merge_method == "passthrough" and given.each[0]["scale"] is None and dtype == first.dtypes[name]:
+        building.copied[name] = first
+        return
+    if any(other != shape for other in shapes):
+        building.problems += [ShapeError(text) for text in misfits(step.base, step.experts, [name])]
+    building.steps[name] = step
 
 
-def _parts(recipe: Recipe, models: Mapping[ModelName, Weights]) -> list[_Part]:
-    output = recipe.output
-    if output.models:
-        sources = list(output.models)
-        if recipe.base_model and recipe.base_model not in [source.model for source in sources]:
-            sources.append(Source(model=recipe.base_model))
-        slices = [Slice(sources=sources)]
+def _add_irregular(building: _Building, group: Group, tensor: Wanted) -> None:
+    """One that some of the models do not have under its name: a tied head, a table that nobody needs, or a problem."""
+    views, name, sources = group.views, tensor.name, group.part.sources
+    having = [view for view in views if view.resolve(name) is not None]
+    if len(having) == len(views):
+        _add(building, Group(group.part, [Renamed(view, {name: name}) for view in views]), tensor)
+    elif having and (is_recomputed(name) or not having[0].dtypes[having[0].resolve(name) or name].is_floating_point):
+        building.entries[name] = Entry(name, having[0].shapes[name], having[0].dtypes[name])
+        building.copied[name] = having[0]
+        if is_recomputed(name):
+            building.recomputed.append(name)
+        elif differ(name, having):
+            building.differing.append(name)
     else:
-        slices = list(output.slices or ())
-    return [_part(recipe, part, models, place) for place, part in enumerate(slices)]
+        absent = [str(source.name) for source, view in zip(sources, views, strict=True) if view.resolve(name) is None]
+        where = "in every model" if having else f"in {sources[0].name}"
+        got = f"none in {', '.join(absent)}" if having else "none"
+        building.problems.append(
+            ShapeError(f"tensor {name!r}: expected {where}, got {got}; merge models of one architecture")
+        )
 
 
-def _part(recipe: Recipe, part: Slice, models: Mapping[ModelName, Weights], place: int) -> _Part:
-    found = []
-    for source in part.sources:
-        model = models[source.model]
-        first, last = source.layer_range or (0, model.n_layers)
-        if last > model.n_layers:
-            raise OptionError(
-                f"slices.{place}: expected layers of {source.model} up to {model.n_layers}, got {[first, last]}; correct layer_range"
+def _add_buffer(building: _Building, group: Group, tensor: Wanted) -> None:
+    """Whole numbers are copied from the first model, whatever the others have."""
+    first, name = group.views[0], tensor.name
+    if any(view.dtypes[name].is_floating_point for view in group.views):
+        kinds = ", ".join(str(view.dtypes[name]) for view in group.views)
+        building.problems.append(
+            ShapeError(
+                f"tensor {name!r}: expected whole numbers in all models or in none, got {kinds}; merge models of one architecture"
             )
-        found.append((source, model, range(first, last)))
-    lengths = {len(layers) for _, _, layers in found}
-    if len(lengths) > 1:
-        raise OptionError(
-            f"slices.{place}: expected as many layers from every source, got {sorted(lengths)}; correct layer_range"
         )
-    return _Part(
-        found, part.base_model or recipe.base_model, (part.parameters, recipe.output.parameters, recipe.parameters)
-    )
+    building.entries[name] = Entry(name, first.shapes[name], first.dtypes[name])
+    building.copied[name] = first
+    if differ(name, group.views):
+        building.differing.append(name)
 
 
-def _check_count(method: Method, part: _Part, recipe: Recipe) -> None:
-    names = [source.model for source, _, _ in part.sources]
-    others = [name for name in names if method.base == "input" or name != part.base]
-    if len(set(names)) < len(names):
-        raise OptionError(
-            f"models: expected each once, got {', '.join(map(str, names))}; give a model one entry, with the sum of its weights"
-        )
-    if method.base == "over" and (part.base is None or part.base not in names):
-        raise OptionError(
-            f"base_model: expected one for {recipe.merge_method}, among the sources of every slice, got none; name it"
-        )
-    if recipe.merge_method == "slerp" and part.base not in names:
-        raise OptionError(
-            "base_model: expected one of the two models that slerp interpolates, got none; name the model at t = 0"
-        )
-    if method.takes is not None and len(others) != method.takes:
-        raise OptionError(
-            f"{recipe.merge_method}: expected {method.takes} models beside the base where it is over one, got {len(others)}; name as many"
-        )
-
-
-def _outer(building: _Building, parts: Sequence[_Part], donor: Weights) -> None:
-    """Tensors outside the layers."""
-    twin = donor.tied_duplicate() if isinstance(donor, Checkpoint) else None
-    for name in donor.names:
-        if LAYER.search(name) or name == twin:
-            continue
-        part = parts[0] if FIRST.search(name) else parts[-1]
-        views = [(source, Renamed(model, {name: name}), name) for source, model, _ in part.sources]
-        _add(building, part, name, views, t=0.0)
-
-
-def _layers(building: _Building, parts: Sequence[_Part]) -> int:
-    """Tensors of all layers; returns how many layers there are."""
-    out = 0
-    for part in parts:
-        _, reference, layers = part.sources[0]
-        by_layer = _by_layer(reference)
-        for number, layer in enumerate(layers):
-            t = number / (len(layers) - 1) if len(layers) > 1 else 1.0
-            for old in by_layer.get(layer, ()):
-                name = _in_layer(old, out)
-                stored = [(source, model, _in_layer(old, own[number])) for source, model, own in part.sources]
-                _add(
-                    building,
-                    part,
-                    name,
-                    [(source, Renamed(model, {name: own}), own) for source, model, own in stored],
-                    t,
-                )
-            out += 1
-    return out
-
-
-def _by_layer(model: Weights) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    for name in model.names:
-        match = LAYER.search(name)
-        if match:
-            found.setdefault(int(match[1]), []).append(name)
+def _step(building: _Building, group: Group, tensor: Wanted) -> tuple[Given, Step]:
+    """How a tensor is made, the same object for all that are made in one way."""
+    part, method = group.part, building.method
+    stored = [tensor.stored[number] for number in part.merged]
+    key = part.values.key(tensor.name, stored, tensor.t)
+    if key not in group.made:
+        given = part.values.given(tensor.name, stored, tensor.t)
+        conflict = method.conflict(given)
+        if conflict is not None and conflict not in building.conflicts:
+            building.conflicts.add(conflict)
+            building.problems.append(OptionError(f"{conflict}; correct them under parameters"))
+        group.made[key] = given, _made(method, group, given)
+    found: tuple[Given, Step] = group.made[key]
     return found
 
 
-def _in_layer(name: str, number: int) -> str:
-    match = LAYER.search(name)
-    assert match is not None
-    return f"{name[: match.start(1)]}{number}{name[match.end(1) :]}"
-
-
-def _add(building: _Building, part: _Part, name: str, views: Sequence[tuple[Source, Renamed, str]], t: float) -> None:
-    """Plan one tensor of the output."""
-    recipe, method = building.recipe, building.method
-    reference = next((view for _, view, _ in views if name in view.shapes), None)
-    if reference is None:
-        if name != "lm_head.weight" or not building.models[views[0][0].model].config.get("tie_word_embeddings"):
-            building.problems.append(
-                ShapeError(
-                    f"tensor {name!r}: expected in {views[0][0].model}, got none; merge models of one architecture"
-                )
-            )
-        return
-    absent = [source.model for source, view, _ in views if name not in view.shapes]
-    kinds = [_stored_dtype(building, source, old) for source, view, old in views if name in view.shapes]
-    promoted = _promoted(name, kinds)
-    shape, wanted = reference.shapes[name], recipe.out_dtype or recipe.dtype
-    dtype = _dtype(wanted) if wanted and promoted.is_floating_point else promoted
-    building.entries[name] = Entry(name, shape, dtype)
-    if not promoted.is_floating_point:
-        building.copied[name] = reference
-        return
-    inputs = [(source, view, stored) for source, view, stored in views]
-    shared = {key: _value(key, kind, part.scopes, name, t, None) for key, kind in method.shared.items()}
-    base = next((view for source, view, _ in inputs if source.model == part.base), None) if part.base else None
-    over = base is not None and method.base != "input"
-    merged = [(source, view, stored) for source, view, stored in inputs if not over or view is not base]
-    if recipe.merge_method == "slerp":
-        merged.sort(key=lambda row: row[1] is not base)
-    each = [
-        {
-            key: _value(key, kind, (source.parameters, *part.scopes), stored, t, source.model)
-            for key, kind in method.each.items()
-        }
-        for source, _, stored in merged
-    ]
-    if recipe.merge_method == "passthrough" and each[0]["scale"] is None and dtype == reference.dtypes[name]:
-        building.copied[name] = merged[0][1]
-        return
-    experts: dict[str, Weights] = {str(source.model): view for source, view, _ in merged}
-    if absent:
-        building.problems.append(ShapeError(
-            f"tensor {name!r}: expected in every model, got none in {', '.join(map(str, absent))}; merge models of one architecture"
-        ))  # fmt: skip
-        return
-    origin: Weights = base if over and base is not None else Nothing(reference)
-    building.problems += [ShapeError(text) for text in misfits(origin, experts, [name])]
-    form, hyper = method.form, method.hyper(Given(shared, each))
+def _made(method: Method, group: Group, given: Given) -> Step:
+    part, views = group.part, group.views
+    base = views[part.base] if part.over and part.base is not None else None
+    experts = {str(part.sources[number].name): views[number] for number in part.merged}
     if not experts:  # the base alone
-        form, hyper, experts = (
-            FORMS["weighted_task_arithmetic"],
-            {"scale": 0.0, "weights": [1.0]},
-            {str(part.base): origin},
-        )
-    building.steps[name] = Step(origin, experts, form, hyper)
+        assert base is not None
+        alone = {str(part.sources[0].name): base}
+        return Step(base, alone, FORMS["weighted_task_arithmetic"], {"scale": 0.0, "weights": [1.0]})
+    return Step(base or group.nothing, experts, method.form, method.hyper(given))
 
 
-def _promoted(name: str, kinds: Sequence[torch.dtype]) -> torch.dtype:
-    """The least dtype that holds all of these; integers have to be of one."""
+def _kinds(building: _Building, group: Group, tensor: Wanted) -> tuple[torch.dtype, ...]:
+    """The dtypes of a tensor on disk: a view may compute in a wider one, and so does an adapter."""
+    found = []
+    for source, name in zip(group.part.sources, tensor.stored, strict=True):
+        model = building.on_disk[source.name]
+        found.append(model.dtypes.get(name) or model.dtypes[model.resolve(name) or name])
+    return tuple(found)
+
+
+def _promoted(kinds: Sequence[torch.dtype]) -> torch.dtype:
+    """The least dtype that holds all of these; those of one byte count as bfloat16 beside others."""
     if len(set(kinds)) == 1:
         return kinds[0]
-    if not all(kind.is_floating_point for kind in kinds):
-        raise OptionError(
-            f"tensor {name!r}: expected one dtype of whole numbers in all models, got {', '.join(map(str, kinds))}; merge models of one architecture"
-        )
-    eight = [kind for kind in kinds if kind.itemsize == 1]
-    wide = [kind for kind in kinds if kind.itemsize > 1] or [torch.bfloat16]
-    found = wide[0]
-    for kind in (*wide[1:], *(torch.bfloat16 for _ in eight)):
+    found, *others = [torch.bfloat16 if kind.itemsize == 1 else kind for kind in kinds]
+    for kind in others:
         found = torch.promote_types(found, kind)
     return found
 
 
-def _stored_dtype(building: _Building, source: Source, name: str) -> torch.dtype:
-    """As on disk: a view may compute in a wider one, and so does an adapter."""
-    model = building.models[source.model]
-    if isinstance(model, Adapted) and model.origin.resolve(name) is not None:
-        model = model.origin
-    return model.dtypes[model.resolve(name) or name]
-
-
-def _value(
-    name: str, kind: tuple[type, Any], scopes: Sequence[Settings | None], tensor: str, t: float, model: ModelName | None
-) -> Any:
-    found = parameter(name, scopes, tensor, t, kind[0])
-    if found is None and kind[1] is REQUIRED:
-        where = f" of {model}" if model else ""
-        raise OptionError(
-            f"parameter {name!r}{where}: expected a value for tensor {tensor!r}, got none; give one under parameters"
-        )
-    return kind[1] if found is None else found
+def _ignored(outer: Set[str], parts: Sequence[Part], layers: Layers) -> dict[str, tuple[str, ...]]:
+    """Source -> what it has outside the layers and the output does not; which layers are left out the recipe says itself."""
+    known = {*outer, HEAD}
+    sources = {str(source.name): source.model for part in parts for source in part.sources}
+    found = {
+        name: tuple(tensor for tensor in model.names if tensor not in known and layers.place(tensor) is None)
+        for name, model in sources.items()
+    }
+    return {name: tensors for name, tensors in found.items() if tensors}
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -361,11 +293,10 @@ def _tokenizer(
 
 
 def _config(
-    recipe: Recipe,
+    building: _Building,
     models: Mapping[ModelName, Weights],
     donor_name: ModelName,
-    parts: Sequence[_Part],
-    layers: int,
+    parts: Sequence[Part],
     tokenizer: TokenizerPlan | None,
 ) -> dict[str, Any]:
     """The output's config.json: the donor's, with the dtype, the layers and the vocabulary that the output has."""
@@ -374,24 +305,26 @@ def _config(
     if tokenizer is not None and tokenizer.vocabulary is not None:
         origin = next(model for name, model in models.items() if str(name) == tokenizer.vocabulary.origin)
         config = config_for(tokenizer.vocabulary, config, origin.config)
-    wanted = recipe.out_dtype or recipe.dtype
-    if wanted:
-        config["dtype" if "dtype" in config else "torch_dtype"] = str(_dtype(wanted)).removeprefix("torch.")
-    if recipe.output.slices:
-        key = next((key for key in _LAYER_COUNTS if config.get(key) == donor.n_layers), None)
-        if key is None:
-            raise OptionError(
-                f"slices: expected the number of layers ({donor.n_layers}) in config.json as one of {', '.join(_LAYER_COUNTS)}, got none; "
-                "merge whole models, or mend the config"
-            )
-        config[key] = layers
-        order = [number for part in parts for number in part.sources[0][2]]
-        for name, value in config.items():  # one entry a layer, as layer_types
-            if (
-                isinstance(value, list)
-                and len(value) == donor.n_layers
-                and max(order, default=0) < len(value)
-                and name.startswith("layer")
-            ):
-                config[name] = [value[number] for number in order]
+    if building.wanted is not None:
+        config["dtype" if "dtype" in config else "torch_dtype"] = str(building.wanted).removeprefix("torch.")
+    has_head = HEAD in donor.shapes and donor.tied_duplicate() is None
+    if HEAD in building.entries and config.get("tie_word_embeddings") and not has_head:
+        config["tie_word_embeddings"] = False  # another source has a head of its own
+    if rearranged(building.recipe, parts):
+        _set_layers(config, donor.n_layers, [number for part in parts for number in part.sources[0].layers])
     return config
+
+
+def _set_layers(config: dict[str, Any], stored: int, order: Sequence[int]) -> None:
+    """Write how many layers there are, and whatever has one entry a layer (as layer_types), in the order in which the layers now stand."""
+    key = next((key for key in _LAYER_COUNTS if config.get(key) == stored), None)
+    if key is None:
+        raise OptionError(
+            f"slices: expected the number of layers ({stored}) in config.json as one of {', '.join(_LAYER_COUNTS)}, got none; "
+            "merge whole models, or mend the config"
+        )
+    config[key] = len(order)
+    for name, value in config.items():
+        lists_layers = isinstance(value, list) and len(value) == stored and name.startswith("layer")
+        if lists_layers and max(order, default=0) < stored:
+            config[name] = [value[number] for number in order]

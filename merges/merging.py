@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from merges.blocks import Blocks, Scratch
-from merges.errors import ProgramError
+from merges.contract import program_error
 from merges.layout import Entry
 from merges.output import OutputFiles
 from merges.plan import Plan
@@ -28,7 +28,7 @@ from merges.task_vectors import task_jobs, tensor_seed
 from merges.tensor_bytes import tensor_bytes
 from sandbox import ExecutionResult, Sandbox
 
-__all__ = ["Progress", "merge_tensors", "program_error"]
+__all__ = ["Progress", "merge_tensors"]
 
 Progress = Callable[[int, int], None]
 """Called with (tensors done, tensors in all) after every step, in the caller's thread."""
@@ -221,16 +221,3 @@ def _of_program(
         yield from form.onto_base(blocks, dtype, **parameters)
     except ValueError as error:
         raise program_error(program, "exception", f"ValueError: {error}", None) from error
-
-
-def program_error(program: str, reason: str | None, detail: str | None, line: int | None) -> ProgramError:
-    """The error for a program that gave no tensor."""
-    where = f" in line {line}" if line is not None else ""
-    said = f" ({detail})" if detail else ""
-    return ProgramError(
-        f"program {program}: expected a merged tensor for every parameter, got {reason}{where}{said}; "
-        "mend the program or choose another",
-        reason=str(reason),
-        detail=detail,
-        line=line,
-    )

@@ -14,8 +14,8 @@ from typing import Any
 from blake3 import blake3
 
 from merges.blocks import BLOCK_ELEMENTS
-from merges.checkpoints import Checkpoint
-from merges.contract import program_id
+from merges.buffers import differ, is_recomputed, noted
+from merges.contract import RECIPE, program_id
 from merges.errors import MergeUserError, OptionError, SelectionError, ShapeError
 from merges.layout import MAX_SHARD_BYTES, Entry, Shard, plan_shards
 from merges.provenance import versions
@@ -41,6 +41,9 @@ BATCH_BYTES = 64 * 1024 * 1024
 
 _UNIT_BYTES = 8
 """Per value, expert and working array of the rows that a streamed form needs together, where they are larger than its blocks."""
+
+_PRODUCT_BYTES = 3 * 8
+"""Per row and pair of experts, where a form keeps inner products of rows: as they are summed, whole, and as weights."""
 
 DEFAULT_MEMORY_BYTES = 1024 * 1024 * 1024
 """For tensors held at once, where the user gives no bound; one that needs more is then done alone."""
@@ -94,6 +97,8 @@ class Plan:
         memory_bytes: bound for tensors held at once.
         block: elements per block of a streamed form.
         problems: what stands in the way, the most telling first; nothing is if it is empty.
+        ignored: model -> tensors that it has and the output cannot hold.
+        notes: what else a reader should know, a line each.
     """
 
     source: str
@@ -111,6 +116,14 @@ class Plan:
     copied: Mapping[str, Weights] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     tokenizer: TokenizerPlan | None = None
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    _needs: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def is_recipe(self) -> bool:
+        """Whether it is a recipe's, not a program's."""
+        return self.program.startswith(RECIPE)
 
     @property
     def sandboxed(self) -> bool:
@@ -122,28 +135,25 @@ class Plan:
         """Size of all weight files of the output."""
         return sum(shard.bytes for shard in self.shards)
 
-    @property
-    def ignored(self) -> dict[str, tuple[str, ...]]:
-        """Expert -> tensors it has beyond the base's, which the merge cannot hold."""
-        known = set(self.base.names)
-        extra = {
-            name: tuple(tensor for tensor in expert.names if tensor not in known)
-            for name, expert in self.experts.items()
-        }
-        return {name: tensors for name, tensors in extra.items() if tensors}
-
     def need(self, entry: Entry) -> int:
         """Bytes held for one tensor: what its step cannot do without, beside blocks of fixed size."""
+        found = self._needs.get(entry.name)
+        if found is None:
+            found = self._needs[entry.name] = self._need(entry)
+        return found
+
+    def _need(self, entry: Entry) -> int:
         step = self.steps.get(entry.name)
         if step is None:
-            return 0
-        elements = math.prod(entry.shape)
-        if step.form is not None:
-            unit = step.form.unit(entry.shape)
-            return unit * _UNIT_BYTES * (len(step.experts) + 4) if unit > self.block else 0
-        return (
-            elements * 4 * 2 * (len(step.experts) + 2)
-        )  # float32 inputs here and in the sandbox, and the result in both
+            return self.copied.get(entry.name, self.base).held(entry.name)
+        count = len(step.experts)
+        if step.form is None:
+            return (
+                math.prod(entry.shape) * 4 * 2 * (count + 2)
+            )  # float32 inputs here and in the sandbox, and the result in both
+        unit, rows = step.form.unit(entry.shape), step.form.rows(entry.shape, step.parameters)
+        blocks = unit * _UNIT_BYTES * (count + 4) if unit > self.block else 0
+        return blocks + rows * count * count * _PRODUCT_BYTES + sum(model.held(entry.name) for model in (step.base, *step.experts.values()))  # fmt: skip
 
     def held(self, batch: Sequence[Entry]) -> int:
         """Bytes held for one step: of all its tensors in a sandbox, of one after the other in streamed form."""
@@ -201,7 +211,7 @@ def make_plan(
     block: int = BLOCK_ELEMENTS,
     available_bytes: int | None = None,
 ) -> Plan:
-    """Plan a merge. Reads no weights, but for a tied head that is stored twice.
+    """Plan a merge. Reads no weights, but for a tied head that is stored twice and small tensors of whole numbers.
 
     Args:
         source, parameters: the program, and all its hyper-parameters.
@@ -217,9 +227,12 @@ def make_plan(
     if not experts:
         raise OptionError("experts: expected at least one, got none; name the models to merge")
     patterns = (selection,) if isinstance(selection, str) else tuple(selection)
-    twin = base.tied_duplicate() if isinstance(base, Checkpoint) else None
+    twin = base.tied_duplicate()
     names = [name for name in base.names if name != twin]
     merged = mergeable(base, select(names, patterns))
+    lacking = {name for name in names if is_recomputed(name) and any(model.resolve(name) is None for model in experts.values())}  # fmt: skip
+    merged = tuple(name for name in merged if name not in lacking)
+    differing = [name for name in names if not base.dtypes[name].is_floating_point and differ(name, [base, *experts.values()])]  # fmt: skip
     if not merged:
         raise SelectionError(
             f"selection {','.join(patterns)!r}: expected floating-point tensors, got integers only; correct the pattern"
@@ -228,7 +241,8 @@ def make_plan(
     shards = plan_shards((Entry(name, base.shapes[name], base.dtypes[name]) for name in names), max_shard_bytes)
     step = Step(base, experts, form_of(program, len(experts)), parameters)
     plan = Plan(source, program, parameters, run_seed, base, experts, patterns, dict.fromkeys(merged, step), shards,
-                max_memory_bytes or DEFAULT_MEMORY_BYTES, block, ())  # fmt: skip
+                max_memory_bytes or DEFAULT_MEMORY_BYTES, block, (), ignored=_ignored(base, experts),
+                notes=noted(sorted(lacking), differing, "the base"))  # fmt: skip
     problems: list[MergeUserError] = [ShapeError(text) for text in misfits(base, experts, merged)]
     if max_memory_bytes is not None:
         problems += too_large(plan, max_memory_bytes)
@@ -237,6 +251,13 @@ def make_plan(
             plan, available_bytes, "memory of this machine", "close other programs, take a larger machine"
         )
     return replace(plan, problems=tuple(problems))
+
+
+def _ignored(base: Weights, experts: Mapping[str, Weights]) -> dict[str, tuple[str, ...]]:
+    """Expert -> tensors it has beyond the base's."""
+    known = base.shapes
+    extra = {name: tuple(tensor for tensor in expert.names if tensor not in known) for name, expert in experts.items()}
+    return {name: tensors for name, tensors in extra.items() if tensors}
 
 
 def too_large(

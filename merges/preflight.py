@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from merges.contract import RECIPE
 from merges.layout import Entry
 from merges.plan import Plan
 from merges.target import SLACK_BYTES
+from merges.weights import View
 
 __all__ = ["described", "facts"]
 
@@ -39,29 +41,46 @@ def facts(plan: Plan, out: str | Path, workers: int = 1) -> dict[str, Any]:
         "output_bytes": plan.weight_bytes,
         "free_bytes": free,
         "memory_bytes": _held(plan, entries, workers),
+        "notes": list(plan.notes),
         "problems": problems,
     }
+
+
+def _copied_from(plan: Plan) -> list[str]:
+    """The models that a recipe's copied tensors are from, as the recipe names them."""
+    names = {id(plan.base): str(plan.base.identity)} | {id(model): name for name, model in plan.experts.items()}
+    found: dict[str, None] = {}
+    for model in {id(model): model for model in plan.copied.values()}.values():
+        while id(model) not in names and isinstance(model, View):
+            model = model.origin
+        found[names.get(id(model), str(model.path))] = None
+    return sorted(found)
 
 
 def _held(plan: Plan, entries: Sequence[Entry], workers: int) -> int:
     """Bytes of tensors held at once at the most: by as many steps as there are threads, but no more than the bound, unless one step alone needs more."""
     steps = sorted(map(plan.held, plan.batches(entries)), reverse=True)
-    return max(steps[0], min(plan.memory_bytes, sum(steps[:workers])))
+    return max(max(steps, default=0), min(plan.memory_bytes, sum(steps[:workers])))
 
 
 def described(plan: Plan, out: str | Path, workers: int = 1) -> list[str]:
     """The same for people, line by line."""
     found = facts(plan, out, workers)
     way = "in the sandbox" if plan.sandboxed else "in streamed form"
+    what = f"method {plan.program.removeprefix(RECIPE)}" if plan.is_recipe else f"program {plan.program}"
+    origins = ", ".join(_copied_from(plan)) if plan.is_recipe else "the base"
     lines = [
-        f"program {plan.program}, {way}: {len(found['merged'])} tensors merged, {len(found['copied'])} copied from the base",
+        f"{what}, {way}: {len(found['merged'])} tensors merged, {len(found['copied'])} copied"
+        + (f" from {origins}" if origins else ""),
         f"output: {found['output_bytes']:,} bytes in {len(found['files'])} file(s); {found['free_bytes']:,} bytes of disk are free",
         f"memory: up to {found['memory_bytes']:,} bytes for tensors at once, beside the interpreter",
     ]
+    whose, lacking = ("", "the output cannot hold") if plan.is_recipe else ("expert ", "the base does not have")
     lines += [
-        f"expert {name}: {len(tensors)} tensors that the base does not have are left out, first {tensors[0]}"
+        f"{whose}{name}: {len(tensors)} tensors that {lacking} are left out, first {tensors[0]}"
         for name, tensors in found["ignored"].items()
     ]
+    lines += [f"note: {note}" for note in plan.notes]
     problems = found["problems"]
     lines += [f"problem: {problem}" for problem in problems[:_SHOWN]]
     if len(problems) > _SHOWN:

@@ -20,7 +20,7 @@ from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
 from merges.checkpoints import Checkpoint, Identity
-from merges.contract import program_id
+from merges.contract import RECIPE, program_id
 from merges.errors import CheckpointError, one_line
 from merges.tensor_bytes import tensor_bytes
 
@@ -32,9 +32,6 @@ FORMAT: Literal[1] = 1
 
 _VERIFIED_AT_A_TIME = 1 << 22
 """Values."""
-
-RECIPE = "mergekit:"
-"""What the id begins with where a recipe was made, not a program applied."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +55,13 @@ class Provenance:
         run_seed: seed of the random numbers, see `tensor_seed`.
         selection: which parameters were merged, as given.
         base, experts: identities of the inputs; experts in the order the program saw them.
-        ignored: expert -> tensors it has beyond the base's, which the merge cannot hold.
+        ignored: expert -> tensors it has and the merge cannot hold, as those that the base does not have.
         isolation: level of the sandbox and what it lacked; None for a library merge, done here in streamed form.
         versions: of Python and of the packages whose arithmetic and format went in.
         tensors: output tensor -> record.
         files: the other files taken from the base -> BLAKE3 (hex).
         input_hashes: file of an input -> BLAKE3 (hex) of all of it, where that was asked for.
+        notes: what else was found before the work, a line each.
     """
 
     format: Literal[1]
@@ -80,6 +78,7 @@ class Provenance:
     tensors: Mapping[str, TensorRecord]
     files: Mapping[str, str]
     input_hashes: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The text of `PROVENANCE_FILE`."""
@@ -170,7 +169,9 @@ def _differs(checkpoint: Checkpoint, name: str, expected: TensorRecord) -> str |
 
 def model_card(record: Provenance) -> str:
     """The text of `CARD_FILE`: front matter, a provenance table, the program."""
-    hub = [identity.given for identity in (record.base, *record.experts.values()) if identity.commit]
+    inputs = (record.base, *record.experts.values())
+    models = [model for identity in inputs for model in (identity, identity.on) if model is not None]
+    hub = [identity.given for identity in models if identity.commit]
     front = ["---", "library_name: transformers", "tags:", "- merge", "- mergewright"]
     if hub:
         front += ["base_model:", *(f'- "{given}"' for given in hub)]
@@ -182,6 +183,7 @@ def model_card(record: Provenance) -> str:
         *((f"expert {name}", _described(identity)) for name, identity in record.experts.items()),
         ("merged parameters", f"{', '.join(record.selection)}: {merged} of {len(record.tensors)} tensors"),
         ("run seed", str(record.run_seed)),
+        *(("note", note) for note in record.notes),
         ("sandbox", _isolation(record.isolation)),
         ("made with", ", ".join(f"{key} {value}" for key, value in record.versions.items())),
     ]
@@ -221,7 +223,8 @@ def _isolation(isolation: tuple[str, tuple[str, ...]] | None) -> str:
 
 def _described(identity: Identity) -> str:
     commit = f" at {identity.commit}" if identity.commit else ""
-    return f"{identity.given}{commit}, {identity.bytes:,} bytes, headers {identity.headers[:16]}"
+    on = f"; on {_described(identity.on)}" if identity.on else ""
+    return f"{identity.given}{commit}, {identity.bytes:,} bytes, headers {identity.headers[:16]}{on}"
 
 
 def _cell(text: str) -> str:

@@ -6,18 +6,29 @@ or lists of values with name filters, and stand at a model, a slice or the whole
 
 from __future__ import annotations
 
-import math
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from merges.errors import OptionError
 
-__all__ = ["ModelName", "Output", "Recipe", "Slice", "Source", "parameter", "read_recipe"]
+__all__ = [
+    "Conditional",
+    "ModelName",
+    "Output",
+    "Recipe",
+    "Scalar",
+    "Setting",
+    "Settings",
+    "Slice",
+    "Source",
+    "Tokenizer",
+    "read_recipe",
+]
 
 Scalar = bool | int | float | str
 MAX_BYTES = 1 << 20
@@ -30,12 +41,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Conditional(_Part):
+class Conditional(_Part):
+    """A value for tensors whose name has `filter` in it; None and * stand for all."""
+
     value: Scalar | list[Scalar]
     filter: str | None = None
 
 
-Setting = Scalar | list[Scalar] | list[_Conditional] | _Conditional
+Setting = Scalar | list[Scalar] | list[Conditional] | Conditional
 Settings = Mapping[str, Setting]
 
 
@@ -130,7 +143,7 @@ class Tokenizer(_Part):
 
 
 class Recipe(_Part):
-    """A merge as a YAML file describes it; `text` is the file."""
+    """A merge as a YAML file describes it."""
 
     merge_method: str
     models: list[Source] | None = None
@@ -144,7 +157,7 @@ class Recipe(_Part):
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     name: str | None = None
-    text: str = Field(default="", exclude=True)
+    _text: str = PrivateAttr(default="")  # no field: a file must not be able to set it
 
     @model_validator(mode="after")
     def _asks_for_one_thing(self) -> Recipe:
@@ -161,11 +174,21 @@ class Recipe(_Part):
         return self
 
     @property
+    def text(self) -> str:
+        """The file."""
+        return self._text
+
+    @property
     def output(self) -> Output:
         """What is merged, wherever it is written."""
         if self.modules is not None:
             return next(iter(self.modules.values()))
         return Output(models=self.models, slices=self.slices)
+
+    @property
+    def place(self) -> str:
+        """Where the output stands in the file: nothing, or `modules.NAME.`."""
+        return "" if self.modules is None else f"modules.{next(iter(self.modules))}."
 
     @property
     def named(self) -> tuple[ModelName, ...]:
@@ -208,7 +231,7 @@ def read_recipe(path: Path) -> Recipe:
             f"recipe '{path}': expected a mapping with merge_method, got {type(tree).__name__}; see mergekit's format"
         )
     try:
-        return Recipe.model_validate({**tree, "text": text})
+        recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-")) or "the file"
@@ -216,64 +239,5 @@ def read_recipe(path: Path) -> Recipe:
         raise OptionError(
             f"recipe '{path}', {where}: expected a mergekit recipe, got {got} ({first['msg']}); correct it"
         ) from error
-
-
-def parameter(name: str, scopes: Iterable[Settings | None], tensor: str, t: float, kind: type) -> Any:
-    """The value of a parameter for one tensor, or None where nobody gives one.
-
-    Args:
-        scopes: settings from the narrowest (a model's) to the widest (the recipe's).
-        tensor: name of the tensor, for filters (which look for a part of it; * is any).
-        t: place of the layer in its slice, 0 to 1, for gradients.
-        kind: float, int or bool; values of gradients are interpolated where they are numbers, else the nearest before is taken.
-
-    Raises:
-        OptionError: the value is not of this kind.
-    """
-    for scope in scopes:
-        if scope is not None and name in scope:
-            value = _evaluated(name, scope[name], tensor, t, kind)
-            if value is not None:
-                return value
-    return None
-
-
-def _evaluated(name: str, setting: Setting, tensor: str, t: float, kind: type) -> Any:
-    if isinstance(setting, _Conditional):
-        setting = [setting]
-    if not isinstance(setting, list):
-        return _typed(name, setting, kind)
-    conditions = [part for part in setting if isinstance(part, _Conditional)]
-    if conditions:
-        for condition in conditions:
-            if condition.filter in (None, "*") or condition.filter in tensor:
-                return _evaluated(name, condition.value, tensor, t, kind)
-        return None
-    values = [_typed(name, part, kind) for part in setting if not isinstance(part, _Conditional)]
-    return _gradient(values, t, kind) if values else None
-
-
-def _gradient(values: Sequence[Any], t: float, kind: type) -> Any:
-    """Linear between values that stand at equal distances from t = 0 to t = 1."""
-    place = t * (len(values) - 1)
-    if kind is bool:
-        return values[int(place)]
-    below = int(place)
-    above = min(below + 1, len(values) - 1)
-    share = place - below
-    return kind((1 - share) * values[below] + share * values[above])
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number"}
-
-
-def _typed(name: str, value: Any, kind: type) -> Any:
-    try:
-        if kind is bool and isinstance(value, str):
-            return {"true": True, "false": False}[value.lower()]
-        number = kind(value)
-        if kind is not bool and (not math.isfinite(number) or (kind is int and number != float(value))):
-            raise ValueError(value)
-        return number
-    except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise OptionError(f"parameter {name!r}: expected {_KINDS[kind]}, got {value!r}; correct it") from error
+    recipe._text = text
+    return recipe

@@ -118,23 +118,16 @@ class Revocabularied(View):
         self._starts = np.concatenate([np.zeros(1, np.int64), np.flatnonzero(breaks) + 1, np.full(1, plan.rows)])
         self._lock = threading.Lock()
         self._rests: dict[str, Tensor] = {}
-        self._shapes, self._dtypes = dict(self.origin.shapes), dict(self.origin.dtypes)
+        shapes, dtypes = dict(self.origin.shapes), dict(self.origin.dtypes)
+        self._shapes, self._dtypes = shapes, dtypes
         self._changed: set[str] = set()
         for tensor in vocabulary_tensors(models.values()) if tensors is None else tensors:
             stored = self.origin.resolve(tensor)
             if stored is not None:
                 self._check(tensor)
-                self._dtypes[stored] = _wider(self._dtypes[stored], self._dtype(tensor))
-                self._shapes[stored] = (plan.rows, *self.origin.shapes[stored][1:])
+                dtypes[stored] = _wider(dtypes[stored], self._dtype(tensor))
+                shapes[stored] = (plan.rows, *self.origin.shapes[stored][1:])
                 self._changed.add(stored)
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return self._shapes
-
-    @property
-    def dtypes(self) -> Mapping[str, torch.dtype]:
-        return self._dtypes
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -8,8 +8,10 @@ their order are the program's, so the bits are too, but for sums over a whole te
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -32,11 +34,13 @@ class Form:
         merge: `merge(Blocks, **hyper-parameters)` gives the merged task vector, or raises ValueError where they are of no use.
         takes: how many experts; None: any number. With another number the program says so itself, in the sandbox.
         unit: elements of a tensor of this shape that are only of use together (rows that are ranked or measured).
+        rows: how many rows or columns of such a tensor it keeps inner products of, with these hyper-parameters.
     """
 
     merge: Callable[..., Merged | WeightedSum]
     takes: int | None = None
     unit: Callable[[Sequence[int]], int] = lambda shape: 1
+    rows: Callable[[Sequence[int], Mapping[str, Any]], int] = lambda shape, parameters: 0
 
     def blocks(self, blocks: Blocks, **parameters: Any) -> Merged:
         """The merged task vector's blocks."""
@@ -51,8 +55,20 @@ class Form:
         return blocks.onto_base(merged, dtype)
 
 
+def _rows(shape: Sequence[int], parameters: Mapping[str, Any]) -> int:
+    """Of the last dimension, where they are measured one by one."""
+    return math.prod(shape) // row_elements(shape) if parameters.get("filter_wise", True) and len(shape) > 1 else 0
+
+
+def _arcs(shape: Sequence[int], parameters: Mapping[str, Any]) -> int:
+    """Of nuslerp: rows, or columns, or the tensor as a whole."""
+    if parameters.get("flatten"):
+        return 0
+    return slice_elements(shape) if parameters.get("row_wise") and len(shape) > 1 else _rows(shape, {})
+
+
 FORMS: Mapping[str, Form] = {
-    "arcee_fusion": Form(changes.arcee_fusion, takes=1, unit=row_elements),
+    "arcee_fusion": Form(changes.arcee_fusion, takes=1, unit=row_elements, rows=_rows),
     "breadcrumbs": Form(masks.breadcrumbs),
     "breadcrumbs_ties": Form(masks.breadcrumbs_ties),
     "dare_linear": Form(masks.dare_linear),
@@ -61,10 +77,10 @@ FORMS: Mapping[str, Form] = {
     "della_linear": Form(masks.della_linear, unit=slice_elements),
     "karcher": Form(angles.karcher),
     "linear": Form(sums.linear),
-    "model_stock": Form(angles.model_stock, unit=row_elements),
+    "model_stock": Form(angles.model_stock, unit=row_elements, rows=_rows),
     "multislerp": Form(angles.multislerp),
     "nearswap": Form(changes.nearswap, takes=1),
-    "nuslerp": Form(angles.nuslerp, takes=2, unit=slice_elements),
+    "nuslerp": Form(angles.nuslerp, takes=2, unit=slice_elements, rows=_arcs),
     "ram": Form(changes.ram),
     "ramplus": Form(changes.ramplus),
     "sce": Form(changes.sce),
@@ -78,5 +94,11 @@ FORMS: Mapping[str, Form] = {
 
 def form_of(program: str, experts: int) -> Form | None:
     """The streamed form of the program with this id, if it is a library program that has one for so many experts."""
-    found = next((form for name, form in FORMS.items() if program_id(library.source(name)) == program), None)
+    found = _by_program().get(program)
     return found if found is not None and found.takes in (None, experts) else None
+
+
+@cache
+def _by_program() -> Mapping[str, Form]:
+    """Program id -> form; naming the whole library takes some 50 ms."""
+    return {program_id(library.source(name)): form for name, form in FORMS.items()}

@@ -40,8 +40,13 @@ def check_compatible(base: Weights, experts: Mapping[str, Weights], names: Itera
 
 def misfits(base: Weights, experts: Mapping[str, Weights], names: Iterable[str]) -> list[str]:
     """One line for every tensor of every expert that does not fit the base's."""
+    tables = [(expert, model, model.shapes) for expert, model in experts.items()]
+    expected = base.shapes
     return [
-        problem for name in names for expert in experts if (problem := _misfit(base, expert, experts[expert], name))
+        problem
+        for name in names
+        for expert, model, shapes in tables
+        if shapes.get(name) != expected[name] and (problem := _misfit(base, expert, model, name))
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from merges.checkpoints import HEAD
 from merges.errors import CheckpointError
 from merges.weights import View, Weights
 
@@ -23,26 +24,13 @@ class Renamed(View):
     """
 
     def __init__(self, origin: Weights, names: Mapping[str, str]) -> None:
-        super().__init__(origin)
         self._stored = {new: old for new, old in names.items() if origin.resolve(old) is not None}
         known = {new: origin.resolve(old) or old for new, old in self._stored.items()}
-        self._shapes = {new: origin.shapes[old] for new, old in known.items()}
-        self._dtypes = {new: origin.dtypes[old] for new, old in known.items()}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The new names that stand for a tensor."""
-        return tuple(self._shapes)
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """New name -> shape."""
-        return self._shapes
-
-    @property
-    def dtypes(self) -> Mapping[str, torch.dtype]:
-        """New name -> dtype."""
-        return self._dtypes
+        super().__init__(
+            origin,
+            {new: origin.shapes[old] for new, old in known.items()},
+            {new: origin.dtypes[old] for new, old in known.items()},
+        )
 
     def resolve(self, name: str) -> str | None:
         """The name itself, if it stands for a tensor."""
@@ -62,6 +50,14 @@ class Renamed(View):
         """Tell the system that this tensor will be read soon."""
         self.origin.expect(self._old(name))
 
+    def held(self, name: str) -> int:
+        """As for the tensor behind the name."""
+        return self.origin.held(self._old(name))
+
+    def tied_duplicate(self) -> str | None:
+        """The origin's, where it goes by its own name here."""
+        return self.origin.tied_duplicate() if self._stored.get(HEAD) == HEAD else None
+
     def _old(self, name: str) -> str:
         stored = self._stored.get(name)
         if stored is None:
@@ -70,12 +66,11 @@ class Renamed(View):
 
 
 class Nothing(View):
-    """A model of the same shapes with zeros throughout: task vectors over it are the weights themselves, for methods that merge those."""
+    """A model of the same shapes with zeros throughout, float32 for every floating-point dtype: task vectors over it are the weights themselves, for methods that merge those."""
 
-    @property
-    def dtypes(self) -> Mapping[str, torch.dtype]:
-        """float32 for every floating-point tensor."""
-        return {name: torch.float32 if kind.is_floating_point else kind for name, kind in self.origin.dtypes.items()}
+    def __init__(self, origin: Weights) -> None:
+        kinds = {name: torch.float32 if kind.is_floating_point else kind for name, kind in origin.dtypes.items()}
+        super().__init__(origin, dtypes=kinds)
 
     def read_part(self, name: str, start: int, stop: int, into: Tensor | None = None) -> Tensor:
         """Zeros."""
@@ -87,6 +82,10 @@ class Nothing(View):
 
     def expect(self, name: str) -> None:
         """Nothing will be read."""
+
+    def held(self, name: str) -> int:
+        """Nothing is."""
+        return 0
 
 
 def folder_of(model: Weights) -> Path:

@@ -25,12 +25,18 @@ class Identity:
         bytes: size of the weight files together.
         headers: BLAKE3 (hex) over names, dtypes, shapes of all tensors and the sizes of the weight files; it does not
             cover the weights themselves.
+        on: of an adapter, the model that it is on; None for a whole model.
     """
 
     given: str
     commit: str | None
     bytes: int
     headers: str
+    on: Identity | None = None
+
+    def __str__(self) -> str:
+        """The model as a recipe would name it."""
+        return f"{self.on}+{self.given}" if self.on else self.given
 
 
 class Weights(Protocol):
@@ -82,12 +88,31 @@ class Weights(Protocol):
     def expect(self, name: str) -> None:
         """Tell the system that this tensor will be read soon."""
 
+    def held(self, name: str) -> int:
+        """Bytes that a thread keeps while it reads this tensor, beside what it asked for."""
+
+    def tied_duplicate(self) -> str | None:
+        """`lm_head.weight` where a tied model has it beside the embedding, with the same bits, else None; may read both."""
+
 
 class View:
-    """Weights that come from others; a kind of view overrides what it changes."""
+    """Weights that come from others; a kind of view overrides what it changes.
 
-    def __init__(self, origin: Weights) -> None:
+    Args:
+        origin: what they come from.
+        shapes, dtypes: name -> shape, dtype, where they are others than the origin's.
+    """
+
+    def __init__(
+        self,
+        origin: Weights,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        dtypes: Mapping[str, torch.dtype] | None = None,
+    ) -> None:
         self.origin = origin
+        self._shapes = origin.shapes if shapes is None else shapes
+        self._dtypes = origin.dtypes if dtypes is None else dtypes
+        self._names = origin.names if shapes is None else tuple(shapes)
 
     @property
     def identity(self) -> Identity:
@@ -99,15 +124,15 @@ class View:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.origin.names
+        return self._names
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return self.origin.shapes
+        return self._shapes
 
     @property
     def dtypes(self) -> Mapping[str, torch.dtype]:
-        return self.origin.dtypes
+        return self._dtypes
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -136,3 +161,9 @@ class View:
 
     def expect(self, name: str) -> None:
         self.origin.expect(name)
+
+    def held(self, name: str) -> int:
+        return self.origin.held(name)
+
+    def tied_duplicate(self) -> str | None:
+        return self.origin.tied_duplicate()

@@ -167,19 +167,18 @@ def _karcher_weights(cosines: Array, steps: int, tolerance: float) -> Array:
     return mean
 
 
-def multislerp(blocks: Blocks, *, normalize: float = 1, **given: Any) -> WeightedSum:
+def multislerp(blocks: Blocks, *, normalize: float = 1, eps: float = 1e-8, **given: Any) -> WeightedSum:
     """Several task vectors on the sphere, in the tangent space at their mean: weights of them all the same."""
     if blocks.count == 1:
         return task_arithmetic(blocks, scale=1.0)
-    tiny = 1e-8
     used = weight_array(blocks.count, given).astype(np.float64)
     weights = used / used.sum() if normalize else used
     found = _products(blocks, blocks.vectors)[0]
     norms = np.sqrt(np.diag(found))
-    units = 1 / (norms + tiny)
+    units = 1 / (norms + eps)
     cosines = found * np.outer(units, units)
     length = math.sqrt(max(0.0, float(weights @ cosines @ weights)))
-    if length < tiny:
+    if length < eps:
         if blocks.count > 2 and norms.max() > 0:
             raise ValueError("the weighted directions cancel; give other weights")
         mixed = weights
@@ -187,6 +186,6 @@ def multislerp(blocks: Blocks, *, normalize: float = 1, **given: Any) -> Weighte
         mean = weights / length
         along = cosines @ mean
         step = weights - float(weights @ along) * mean
-        angle = math.sqrt(max(0.0, float(step @ cosines @ step))) + tiny
+        angle = math.sqrt(max(0.0, float(step @ cosines @ step))) + eps
         mixed = (mean * math.cos(angle) + step * (math.sin(angle) / angle)) * units * float(norms @ weights)
     return WeightedSum(mixed.astype(np.float32))

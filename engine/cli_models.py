@@ -14,6 +14,7 @@ from engine.cli_run import Unsafe
 if TYPE_CHECKING:
     from engine.config import SandboxSection
     from merges.plan import Plan
+    from merges.publishing import Destination
     from sandbox import Limits
 
 Device = Annotated[
@@ -102,6 +103,16 @@ def apply_command(
     hash_inputs: Annotated[
         bool, typer.Option("--hash-inputs", help="Note hashes of the inputs' whole files in provenance.json.")
     ] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help="Publish the finished folder as this model repository (log in with `hf auth login`, or set HF_TOKEN). It is made before the merge begins; one that is there already must be empty, so that no merge mixes with another model's files.",
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public/--private", help="With --push-to-hub: whether everybody may see it.")
+    ] = False,
     device: Device = "cpu",
     unsafe: Unsafe = False,
     as_json: Json = False,
@@ -111,7 +122,7 @@ def apply_command(
     Example: mergewright apply ties --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --out merged
     """
     from merges.apply import apply_plan, cores, refuse
-    from merges.errors import MergeUserError
+    from merges.errors import DestinationError, MergeUserError
     from merges.preflight import described, facts
     from merges.target import check_absent
     from sandbox import Sandbox
@@ -121,8 +132,13 @@ def apply_command(
     )
     threads = workers or cores()
     if dry_run:
-        found = facts(plan, out, threads)
-        print(json.dumps(found) if as_json else "\n".join(described(plan, out, threads)))
+        planned: Destination | DestinationError | None
+        try:
+            planned = _destination(push_to_hub, public, make=False)
+        except DestinationError as error:
+            planned = error
+        found = facts(plan, out, threads, planned)
+        print(json.dumps(found) if as_json else "\n".join(described(plan, out, threads, planned)))
         if found["problems"]:
             raise MergeUserError(
                 f"{out}: expected a merge that can be done, got the problems above; mend them and try again"
@@ -132,16 +148,41 @@ def apply_command(
     refuse(plan)
     sandbox = Sandbox(limits, allow_none=unsafe, device=device)  # it starts where the program needs it
     try:
+        push = _destination(push_to_hub, public, make=True)
         record = apply_plan(plan, out, sandbox, workers=threads, hash_inputs=hash_inputs)
     finally:
         sandbox.close()
-    if as_json:
-        print(record.to_json())
-    else:
+    if not as_json:
         merged = sum(tensor.merged for tensor in record.tensors.values())
         print(
             f"wrote {out}: {merged} tensors merged by {origin}, {len(record.tensors) - merged} copied; check it with: mergewright verify {out}"
         )
+    url = _pushed(out, push)
+    if as_json:
+        print(json.dumps({**json.loads(record.to_json()), "pushed_to": url}, indent=2) if url else record.to_json())
+    elif url:
+        print(f"pushed to {url}")
+
+
+def _pushed(folder: Path, destination: Destination | None) -> str | None:
+    """The address that the folder was published at, if it was to be."""
+    if destination is None:
+        return None
+    from merges.publishing import publish
+
+    return publish(folder, destination)
+
+
+def _destination(repository: str | None, public: bool, *, make: bool) -> Destination | None:
+    """Where the merge is to be published, if anywhere."""
+    from engine.errors import UserError
+    from merges.publishing import prepare
+
+    if repository is not None:
+        return prepare(repository, private=not public, make=make)
+    if public:
+        raise UserError("--public: expected with --push-to-hub OWNER/NAME, got it alone; name the repository")
+    return None
 
 
 def _planned(

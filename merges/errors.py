@@ -2,6 +2,7 @@
 
     MergeError                     a fault of the host (bare), or one of the kinds below
     ├── HostError                  the machine failed during the work: the disk filled, a file vanished
+    ├── PublishError               the merge is done and the hub did not take it
     ├── ProgramError               the merge program's fault: refused, crashed, returned something unusable
     └── MergeUserError             something the user gave; str() says what to do
         ├── CheckpointError        not a model folder or hub id; corrupt, incomplete, pickled
@@ -10,6 +11,7 @@
         ├── TargetError            the output cannot be made: it exists, is not writable, does not fit the disk
         │   └── BusyTargetError    another process is making it
         ├── OptionError            an option has a value that cannot be used
+        ├── DestinationError       a merge cannot be published there: the id, the token, its rights, what is there already
         └── UnknownProgramError    no such program in the library
 
 Every message is ONE line: what, expected, got, what to do. Text of foreign origin (an OSError, a parser's message) is
@@ -40,6 +42,10 @@ class MergeError(Exception):
 
 class HostError(MergeError):
     """The machine failed while the work went on (exit code 1); nothing is left at the target."""
+
+
+class PublishError(MergeError):
+    """The hub did not take a finished merge (exit code 1); its folder is complete where it was made."""
 
 
 class ProgramError(MergeError):
@@ -84,6 +90,10 @@ class BusyTargetError(TargetError):
 
 class OptionError(MergeUserError):
     """An option's value cannot be used."""
+
+
+class DestinationError(MergeUserError):
+    """A merge cannot be published there, found before any work."""
 
 
 class UnknownProgramError(MergeUserError):

@@ -1,4 +1,4 @@
-"""The one place that talks to the model hub: a snapshot of safetensors, JSON and tokenizer files, nothing else."""
+"""The one place that reads from the model hub (`publishing.py` writes to it): safetensors, JSON and tokenizer files, nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from merges.errors import CheckpointError
 
-__all__ = ["download", "looks_like_hub_id"]
+__all__ = ["HUB_WAIT_SECONDS", "bounded_wait", "download", "looks_like_hub_id"]
 
 HUB_WAIT_SECONDS = 15.0
 """How long the hub may be silent; a download that goes on may take as long as it needs."""
@@ -42,7 +42,7 @@ def download(hub_id: str) -> tuple[Path, str]:
     revision = given or None
     # The hub library's errors come from httpx or httpx2, by version, and none of them is ours: so `Exception`.
     try:
-        with _bounded_wait():
+        with bounded_wait(HUB_WAIT_SECONDS):
             commit = HfApi().repo_info(repository, revision=revision, timeout=HUB_WAIT_SECONDS).sha
             folder = _snapshot(repository, commit, offline=False)
     except Exception as error:
@@ -66,11 +66,11 @@ def _snapshot(repository: str, revision: str | None, *, offline: bool) -> str:
 
 
 @contextmanager
-def _bounded_wait() -> Iterator[None]:
-    """Give the hub's listing calls, which have none, a limit on silence: a stalled proxy must not hang us for ever."""
+def bounded_wait(seconds: float) -> Iterator[None]:
+    """Give the hub's calls, most of which have none, a limit on silence: a stalled proxy must not hang us for ever."""
     session = get_session()
     before = session.timeout
-    session.timeout = HUB_WAIT_SECONDS
+    session.timeout = seconds
     try:
         yield
     finally:

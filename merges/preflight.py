@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from merges.contract import RECIPE
+from merges.errors import DestinationError
 from merges.layout import Entry
 from merges.plan import Plan
 from merges.target import SLACK_BYTES
 from merges.weights import View
+
+if TYPE_CHECKING:
+    from merges.publishing import Destination
 
 __all__ = ["described", "facts"]
 
@@ -20,8 +25,10 @@ _SHOWN = 20
 """Problems that are printed; `--json` has them all."""
 
 
-def facts(plan: Plan, out: str | Path, workers: int = 1) -> dict[str, Any]:
-    """The plan in numbers, for machines, if so many threads do it. Sizes are in bytes."""
+def facts(
+    plan: Plan, out: str | Path, workers: int = 1, push: Destination | DestinationError | None = None
+) -> dict[str, Any]:
+    """The plan in numbers, for machines, if so many threads do it, and where it would be pushed to. Sizes are in bytes."""
     entries = [entry for shard in plan.shards for entry in shard.entries]
     target = Path(out)
     free = shutil.disk_usage(_existing(target)).free
@@ -30,6 +37,9 @@ def facts(plan: Plan, out: str | Path, workers: int = 1) -> dict[str, Any]:
         problems.append(f"{target}: expected no such file or folder yet, got one; remove it or choose another name")
     if free < plan.weight_bytes + SLACK_BYTES:
         problems.append(f"{target}: expected {plan.weight_bytes + SLACK_BYTES:,} bytes of free disk, got {free:,}; free some space or choose another disk")  # fmt: skip
+    if isinstance(push, DestinationError):
+        problems.append(str(push))
+        push = None
     return {
         "program": plan.program,
         "computed": "sandbox" if plan.sandboxed else "streamed",
@@ -41,6 +51,7 @@ def facts(plan: Plan, out: str | Path, workers: int = 1) -> dict[str, Any]:
         "output_bytes": plan.weight_bytes,
         "free_bytes": free,
         "memory_bytes": _held(plan, entries, workers),
+        "push": asdict(push) if push else None,
         "notes": list(plan.notes),
         "problems": problems,
     }
@@ -63,9 +74,11 @@ def _held(plan: Plan, entries: Sequence[Entry], workers: int) -> int:
     return max(max(steps, default=0), min(plan.memory_bytes, sum(steps[:workers])))
 
 
-def described(plan: Plan, out: str | Path, workers: int = 1) -> list[str]:
+def described(
+    plan: Plan, out: str | Path, workers: int = 1, push: Destination | DestinationError | None = None
+) -> list[str]:
     """The same for people, line by line."""
-    found = facts(plan, out, workers)
+    found = facts(plan, out, workers, push)
     way = "in the sandbox" if plan.sandboxed else "in streamed form"
     what = f"method {plan.program.removeprefix(RECIPE)}" if plan.is_recipe else f"program {plan.program}"
     origins = ", ".join(_copied_from(plan)) if plan.is_recipe else "the base"
@@ -81,6 +94,10 @@ def described(plan: Plan, out: str | Path, workers: int = 1) -> list[str]:
         for name, tensors in found["ignored"].items()
     ]
     lines += [f"note: {note}" for note in plan.notes]
+    if found["push"]:
+        state = "there and empty" if found["push"]["head"] else "to be made"
+        seen = "private" if found["push"]["private"] else "public"
+        lines.append(f"push: to {found['push']['url']}, {seen}, {state}, as {found['push']['account']}")
     problems = found["problems"]
     lines += [f"problem: {problem}" for problem in problems[:_SHOWN]]
     if len(problems) > _SHOWN:

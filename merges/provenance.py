@@ -171,7 +171,8 @@ def model_card(record: Provenance) -> str:
     """The text of `CARD_FILE`: front matter, a provenance table, the program."""
     inputs = (record.base, *record.experts.values())
     models = [model for identity in inputs for model in (identity, identity.on) if model is not None]
-    hub = [identity.given for identity in models if identity.commit]
+    # The hub refuses a card whose `base_model` has a revision.
+    hub = dict.fromkeys(identity.given.partition("@")[0] for identity in models if identity.commit)
     front = ["---", "library_name: transformers", "tags:", "- merge", "- mergewright"]
     if hub:
         front += ["base_model:", *(f'- "{given}"' for given in hub)]

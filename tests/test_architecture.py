@@ -68,11 +68,13 @@ EXIT_CODES = {
     "merges.errors": {
         "BusyTargetError": 2,
         "CheckpointError": 2,
+        "DestinationError": 2,
         "HostError": 1,
         "MergeError": 1,
         "MergeUserError": 2,
         "OptionError": 2,
         "ProgramError": 3,
+        "PublishError": 1,
         "SelectionError": 2,
         "ShapeError": 2,
         "TargetError": 2,

@@ -180,8 +180,9 @@ def test_card_of_hub_models_names_them_and_resists_odd_text(folder):
 
     record = Provenance.read(folder)
     hub = replace(record.base, given="owner/name", commit="abc")
-    odd = {"a|b\nc": replace(hub, given="x/y")}
+    odd = {"a|b\nc": replace(hub, given="x/y"), "again": replace(hub, given="x/y@v1")}
     card = model_card(replace(record, base=hub, experts=odd, source="'''```'''\nx = 1"))
     assert 'base_model:\n- "owner/name"\n- "x/y"\n---' in card
     assert "| expert a\\|b c | x/y at abc" in card
+    assert "| expert again | x/y@v1 at abc" in card
     assert "````python\n'''```'''" in card

@@ -33,6 +33,7 @@ LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?:\.|$)")
 FIRST = re.compile(r"(?:^|\.)(?:embed\w*|tok_embeddings|shared|wte|wpe|word_embeddings\w*)(?:\.|$)")
 HEAD = "lm_head.weight"
 """The output embedding, which a tied model shares with the input's."""
+_quoted = json.JSONEncoder().encode
 _EMBEDDINGS = (".embed_tokens.weight", ".wte.weight", ".embed_in.weight", ".word_embeddings.weight")
 
 
@@ -79,8 +80,11 @@ class Checkpoint:
         where: dict[str, str] = {}
         opened = {file: WeightFile(path / file) for file in files}
         for file, wanted in files.items():
-            for name, span in _wanted(opened[file], wanted).items():
-                shapes[name], dtypes[name], where[name] = span.shape, span.dtype, file
+            header = opened[file].header
+            unwanted = _unwanted(opened[file], wanted)
+            shapes.update(_without(header.shapes, unwanted))
+            dtypes.update(_without(header.dtypes, unwanted))
+            where.update(dict.fromkeys(_without(header.shapes, unwanted), file))
         identity = _identity(str(given), commit, path, shapes, dtypes, sorted(files))
         return cls(path, tuple(shapes), shapes, dtypes, where, config, identity, opened)
 
@@ -110,8 +114,8 @@ class Checkpoint:
 
         Merged apart, the two copies could come to differ, and the tie would be broken in the output.
         """
-        embedding = self._embedding()
-        if not self.tied or HEAD not in self.shapes or embedding is None:
+        embedding = self._embedding() if self.tied and HEAD in self.shapes else None
+        if embedding is None:
             return None
         return HEAD if torch.equal(self.read(HEAD), self.read(embedding)) else None
 
@@ -147,7 +151,7 @@ class Checkpoint:
         if stored is None:
             raise CheckpointError(f"tensor {name!r}: expected in {self.path}, got none; is it the same architecture?")
         file = self._open[self.files[stored]]
-        return file, file.header.spans[stored]
+        return file, file.header.span(stored)
 
     def _embedding(self) -> str | None:
         return next((name for name in self.names if f".{name}".endswith(_EMBEDDINGS)), None)
@@ -192,15 +196,21 @@ def _check_plain(given: str | Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _wanted(file: WeightFile, names: frozenset[str] | None) -> dict[str, Span]:
-    """The spans that the index wants from a file, all of them where there is no index."""
-    spans = file.header.spans
-    absent = sorted(names.difference(spans)) if names is not None else []
+def _unwanted(file: WeightFile, names: frozenset[str] | None) -> frozenset[str]:
+    """The tensors of a file that the index does not want; without an index all are wanted."""
+    if names is None:
+        return frozenset()
+    held = file.header.shapes.keys()
+    absent = sorted(names - held)
     if absent:
         raise CheckpointError(
             f"{file.path}: expected tensor {absent[0]!r} as its index says, got none; download it again"
         )
-    return {name: span for name, span in spans.items() if names is None or name in names}
+    return frozenset(held - names)
+
+
+def _without(table: Mapping[str, Any], unwanted: frozenset[str]) -> Mapping[str, Any]:
+    return {name: value for name, value in table.items() if name not in unwanted} if unwanted else table
 
 
 def _identity(
@@ -212,7 +222,8 @@ def _identity(
     files: list[str],
 ) -> Identity:
     sizes = [(file, (path / file).stat().st_size) for file in files]
-    codes = {dtype: str(dtype) for dtype in set(dtypes.values())}
-    tensors = [(name, codes[dtypes[name]], shapes[name]) for name in sorted(shapes)]
-    headers = blake3(json.dumps([sizes, tensors]).encode()).hexdigest()
+    kinds = set(zip(dtypes.values(), shapes.values(), strict=True))
+    texts = {kind: f'"{kind[0]}", {list(kind[1])}]' for kind in kinds}
+    tensors = ", ".join(f"[{_quoted(name)}, {texts[dtypes[name], shapes[name]]}" for name in sorted(shapes))
+    headers = blake3(f"[{json.dumps(sizes)}, [{tensors}]]".encode()).hexdigest()  # as json.dumps would write them
     return Identity(given, commit, sum(size for _, size in sizes), headers)

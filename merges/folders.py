@@ -82,7 +82,7 @@ def _indexed(path: Path) -> dict[str, frozenset[str] | None]:
     weight_map = read_json(path / INDEX, "a shard index").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path / INDEX}: expected a weight_map, got none; download the index again")
-    wanted: dict[str, set[str]] = {}
+    wanted: dict[str, list[str]] = {}
     for name, file in weight_map.items():
         known = wanted.get(file) if isinstance(file, str) else None
         if known is None:
@@ -91,8 +91,8 @@ def _indexed(path: Path) -> dict[str, frozenset[str] | None]:
                     f"{path / INDEX}: expected plain *.safetensors file names, got {file!r} for {name!r}; "
                     "download the index again"
                 )
-            known = wanted[file] = set()
-        known.add(name)
+            known = wanted[file] = []
+        known.append(name)
     missing = sorted(file for file in wanted if not (path / file).is_file())
     if missing:
         raise CheckpointError(

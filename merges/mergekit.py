@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -55,15 +55,15 @@ class _Building:
     """The plan while it grows.
 
     Attributes:
-        on_disk: model -> where its tensors have the dtype that counts.
         wanted: the output's dtype for floating-point tensors, if the recipe names one.
         entries, steps, copied, problems: see `Plan`.
         recomputed, differing: see `buffers.noted`.
+        promoted: dtypes on disk -> what they are merged in; None: whole numbers, which are copied.
+        conflicts: what has been said of values.
     """
 
     recipe: Recipe
     method: Method
-    on_disk: Mapping[ModelName, Weights]
     wanted: torch.dtype | None
     entries: dict[str, Entry] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class _Building:
     problems: list[MergeUserError] = field(default_factory=list)
     recomputed: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
-    promoted: dict[tuple[torch.dtype, ...], torch.dtype] = field(default_factory=dict)
+    promoted: dict[tuple[torch.dtype, ...], torch.dtype | None] = field(default_factory=dict)
     conflicts: set[str] = field(default_factory=set)
 
 
@@ -108,11 +108,11 @@ def plan_recipe(
     donor_name = recipe.base_model or recipe.named[0]
     donor = stored[donor_name]
     tokenizer, models = _tokenizer(recipe, stored, donor_name)
-    parts = opened_parts(recipe, method, models)
     on_disk = {name: model.origin if isinstance(model, Adapted) else model for name, model in stored.items()}
-    building = _Building(recipe, method, on_disk, dtype)
-    _check_values(building, parts)
     layers = Layers()
+    parts = opened_parts(recipe, method, {name: (model, on_disk[name]) for name, model in models.items()}, layers)
+    building = _Building(recipe, method, dtype)
+    _check_values(building, parts)
     check_single_stack(recipe, parts, layers)
     outer = list(outer_tensors(parts, donor, layers))
     for group, tensor in outer:
@@ -142,26 +142,26 @@ def _check_values(building: _Building, parts: Sequence[Part]) -> None:
 
 def _add(building: _Building, group: Group, tensor: Wanted) -> None:
     """Plan one tensor of the output."""
-    views, name = group.views, tensor.name
-    shapes = [view.shapes.get(name) for view in views]
-    if None in shapes:
+    name = tensor.name
+    shapes = [table.get(name) for table in group.shapes]
+    shape = shapes[0]
+    if shape is None or None in shapes:
         _add_irregular(building, group, tensor)
         return
-    first, shape = views[0], shapes[0]
-    assert shape is not None
-    kinds = _kinds(building, group, tensor)
-    if not all(kind.is_floating_point for kind in kinds):
+    kinds = _kinds(group, tensor)
+    if kinds not in building.promoted:
+        building.promoted[kinds] = _promoted(kinds) if all(kind.is_floating_point for kind in kinds) else None
+    promoted, first = building.promoted[kinds], group.views[0]
+    if promoted is None:
         _add_buffer(building, group, tensor)
         return
-    promoted = building.promoted.get(kinds) or _promoted(kinds)
-    building.promoted[kinds] = promoted
     dtype = building.wanted or promoted
     building.entries[name] = Entry(name, shape, dtype)
     given, step = _step(building, group, tensor)
     if building.recipe.merge_method == "passthrough" and given.each[0]["scale"] is None and dtype == first.dtypes[name]:
         building.copied[name] = first
         return
-    if any(other != shape for other in shapes):
+    if shapes.count(shape) < len(shapes):
         building.problems += [ShapeError(text) for text in misfits(step.base, step.experts, [name])]
     building.steps[name] = step
 
@@ -231,13 +231,14 @@ def _made(method: Method, group: Group, given: Given) -> Step:
     return Step(base or group.nothing, experts, method.form, method.hyper(given))
 
 
-def _kinds(building: _Building, group: Group, tensor: Wanted) -> tuple[torch.dtype, ...]:
-    """The dtypes of a tensor on disk: a view may compute in a wider one, and so does an adapter."""
-    found = []
-    for source, name in zip(group.part.sources, tensor.stored, strict=True):
-        model = building.on_disk[source.name]
-        found.append(model.dtypes.get(name) or model.dtypes[model.resolve(name) or name])
-    return tuple(found)
+def _kinds(group: Group, tensor: Wanted) -> tuple[torch.dtype, ...]:
+    """The dtypes of a tensor on disk."""
+    rows = zip(group.dtypes, tensor.stored, strict=True)
+    found = tuple([table.get(name) for table, name in rows])
+    if None not in found:
+        return cast(tuple[torch.dtype, ...], found)
+    models = [source.on_disk for source in group.part.sources]
+    return tuple(model.dtypes[model.resolve(name) or name] for model, name in zip(models, tensor.stored, strict=True))
 
 
 def _promoted(kinds: Sequence[torch.dtype]) -> torch.dtype:
@@ -255,7 +256,7 @@ def _ignored(outer: Set[str], parts: Sequence[Part], layers: Layers) -> dict[str
     known = {*outer, HEAD}
     sources = {str(source.name): source.model for part in parts for source in part.sources}
     found = {
-        name: tuple(tensor for tensor in model.names if tensor not in known and layers.place(tensor) is None)
+        name: tuple(tensor for tensor in layers.outside(model) if tensor not in known)
         for name, model in sources.items()
     }
     return {name: tensors for name, tensors in found.items() if tensors}

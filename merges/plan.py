@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from merges.selection import select
 from merges.streamed import Form, form_of
 from merges.task_vectors import mergeable, misfits
 from merges.vocabulary import VocabularyPlan
-from merges.weights import Weights
+from merges.weights import View, Weights
 
 __all__ = [
     "BATCH_BYTES",
@@ -64,6 +65,11 @@ class Step:
     experts: Mapping[str, Weights]
     form: Form | None
     parameters: Mapping[str, Any]
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """Those of the models that are no plain files, and may keep something while they are read."""
+        return tuple(model for model in (self.base, *self.experts.values()) if isinstance(model, View))
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ class Plan:
             )  # float32 inputs here and in the sandbox, and the result in both
         unit, rows = step.form.unit(entry.shape), step.form.rows(entry.shape, step.parameters)
         blocks = unit * _UNIT_BYTES * (count + 4) if unit > self.block else 0
-        return blocks + rows * count * count * _PRODUCT_BYTES + sum(model.held(entry.name) for model in (step.base, *step.experts.values()))  # fmt: skip
+        return blocks + rows * count * count * _PRODUCT_BYTES + sum(view.held(entry.name) for view in step.views)  # fmt: skip
 
     def held(self, batch: Sequence[Entry]) -> int:
         """Bytes held for one step: of all its tensors in a sandbox, of one after the other in streamed form."""

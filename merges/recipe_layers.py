@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
+
 from merges.checkpoints import FIRST, HEAD, LAYER
 from merges.errors import OptionError
 from merges.mergekit_methods import Method
@@ -43,12 +45,14 @@ class Opened:
         name, model: which.
         layers: which of its layers.
         scope: its own settings.
+        on_disk: where its tensors have the dtype that counts: a view may compute in a wider one, and so does an adapter.
     """
 
     name: ModelName
     model: Weights
     layers: range
     scope: Scope | None
+    on_disk: Weights
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,16 @@ class Group:
     made: dict[object, Any] = field(default_factory=dict)
 
     @cached_property
+    def shapes(self) -> Sequence[Mapping[str, tuple[int, ...]]]:
+        """Of the views: name in the output -> shape."""
+        return [view.shapes for view in self.views]
+
+    @cached_property
+    def dtypes(self) -> Sequence[Mapping[str, torch.dtype]]:
+        """Of the models on disk: stored name -> dtype."""
+        return [source.on_disk.dtypes for source in self.part.sources]
+
+    @cached_property
     def nothing(self) -> Nothing:
         """What task vectors are over where the weights themselves are merged."""
         return Nothing(self.views[0])
@@ -123,7 +137,11 @@ def _scope(place: str, settings: Settings | None) -> list[Scope]:
     return [] if settings is None else [Scope(place, settings)]
 
 
-def opened_parts(recipe: Recipe, method: Method, models: Mapping[ModelName, Weights]) -> list[Part]:
+Models = Mapping[ModelName, tuple[Weights, Weights]]
+"""Model -> as it is merged, and as `Opened.on_disk`."""
+
+
+def opened_parts(recipe: Recipe, method: Method, models: Models, layers: Layers) -> list[Part]:
     """The slices of a recipe; models that are merged whole are one.
 
     Raises:
@@ -136,10 +154,10 @@ def opened_parts(recipe: Recipe, method: Method, models: Mapping[ModelName, Weig
         sources = list(output.models)
         if recipe.base_model and recipe.base_model not in [source.model for source in sources]:
             sources.append(Source(model=recipe.base_model))
-        return [_part(recipe, method, Slice(sources=sources), models, f"{place}models", f"{place}models", wide)]
+        return [_part(recipe, method, Slice(sources=sources), models, layers, f"{place}models", f"{place}models", wide)]
     slices = list(enumerate(output.slices or ()))
     return [
-        _part(recipe, method, part, models, f"{place}slices.{number}", f"{place}slices.{number}.sources", wide)
+        _part(recipe, method, part, models, layers, f"{place}slices.{number}", f"{place}slices.{number}.sources", wide)
         for number, part in slices
     ]
 
@@ -148,7 +166,8 @@ def _part(
     recipe: Recipe,
     method: Method,
     part: Slice,
-    models: Mapping[ModelName, Weights],
+    models: Models,
+    layers: Layers,
     place: str,
     listed: str,
     wide: Sequence[Scope],
@@ -158,14 +177,15 @@ def _part(
     _check_sources(recipe, method, [source.model for source in part.sources], base)
     found = []
     for number, source in enumerate(part.sources):
-        model = models[source.model]
-        first, last = source.layer_range or (0, model.n_layers)
-        if last > model.n_layers:
+        model, on_disk = models[source.model]
+        count = layers.count(model)
+        first, last = source.layer_range or (0, count)
+        if last > count:
             raise OptionError(
-                f"{place}: expected layers of {source.model} up to {model.n_layers}, got {[first, last]}; correct layer_range"
+                f"{place}: expected layers of {source.model} up to {count}, got {[first, last]}; correct layer_range"
             )
         scope = next(iter(_scope(f"{listed}.{number}.parameters", source.parameters)), None)
-        found.append(Opened(source.model, model, range(first, last), scope))
+        found.append(Opened(source.model, model, range(first, last), scope, on_disk))
     lengths = {len(source.layers) for source in found}
     if len(lengths) > 1:
         advice = "correct layer_range" if recipe.output.slices else "merge models of one architecture"
@@ -206,34 +226,53 @@ def rearranged(recipe: Recipe, parts: Sequence[Part]) -> bool:
     return bool(recipe.output.slices) and not whole
 
 
+Key = tuple[str, str]
+"""What stands before and behind the number of a layer."""
+
+
 class Layers:
-    """Which tensors the layers of models have; every name is looked at once, however many models have it."""
+    """Which tensors models have, by layer; every name is looked at once, however many models have it."""
 
     def __init__(self) -> None:
-        self._places: dict[str, tuple[str, int, str] | None] = {}
-        self._found: dict[int, tuple[Weights, dict[int, dict[tuple[str, str], str]]]] = {}
+        self._places: dict[str, tuple[int, Key] | None] = {}
+        self._found: dict[int, tuple[Weights, dict[int, dict[Key, str]], list[str]]] = {}
 
-    def place(self, name: str) -> tuple[str, int, str] | None:
-        """What stands before the number of its layer, that number, and what stands behind; None outside the layers."""
-        if name not in self._places:
-            match = LAYER.search(name)
-            self._places[name] = (name[: match.start(1)], int(match[1]), name[match.end(1) :]) if match else None
-        return self._places[name]
+    def of(self, model: Weights) -> Mapping[int, Mapping[Key, str]]:
+        """Layer -> key -> name."""
+        return self._looked_at(model)[1]
 
-    def of(self, model: Weights) -> dict[int, dict[tuple[str, str], str]]:
-        """Layer -> what stands before and behind its number -> name."""
-        if id(model) not in self._found:
-            table: dict[int, dict[tuple[str, str], str]] = {}
-            for name in model.names:
-                place = self.place(name)
-                if place is not None:
-                    table.setdefault(place[1], {})[place[0], place[2]] = name
-            self._found[id(model)] = model, table
-        return self._found[id(model)][1]
+    def outside(self, model: Weights) -> Sequence[str]:
+        """The names that belong to no layer."""
+        return self._looked_at(model)[2]
+
+    def count(self, model: Weights) -> int:
+        """As `Weights.n_layers`."""
+        return max(self.of(model), default=-1) + 1
 
     def stacks(self, model: Weights) -> list[str]:
         """What stands before the numbers of layers: one text for each stack of them."""
         return sorted({before for layer in self.of(model).values() for before, _ in layer})
+
+    def _looked_at(self, model: Weights) -> tuple[Weights, dict[int, dict[Key, str]], list[str]]:
+        if id(model) not in self._found:
+            table: dict[int, dict[Key, str]] = {}
+            outside = []
+            for name in model.names:
+                place = self._places[name] if name in self._places else self._place(name)
+                if place is None:
+                    outside.append(name)
+                elif place[0] in table:
+                    table[place[0]][place[1]] = name
+                else:
+                    table[place[0]] = {place[1]: name}
+            self._found[id(model)] = model, table, outside  # the model is kept, so that its id stays its own
+        return self._found[id(model)]
+
+    def _place(self, name: str) -> tuple[int, Key] | None:
+        match = LAYER.search(name)
+        found = (int(match[1]), (name[: match.start(1)], name[match.end(1) :])) if match else None
+        self._places[name] = found
+        return found
 
 
 def check_single_stack(recipe: Recipe, parts: Sequence[Part], layers: Layers) -> None:
@@ -262,12 +301,8 @@ def outer_tensors(parts: Sequence[Part], donor: Weights, layers: Layers) -> Iter
         layers: what is known of names.
     """
     first, last = (Group(part, [source.model for source in part.sources]) for part in (parts[0], parts[-1]))
-    names = dict.fromkeys(donor.names)
-    for group in (first, last):
-        names.update(dict.fromkeys(name for view in group.views for name in view.names))
+    names = dict.fromkeys(name for model in (donor, *first.views, *last.views) for name in layers.outside(model))
     for name in names:
-        if layers.place(name) is not None:
-            continue
         group = first if FIRST.search(name) else last
         has = [view for view in group.views if name in view.shapes]
         if name == HEAD and all(view.tied_duplicate() == HEAD for view in has or [donor]):

@@ -124,15 +124,18 @@ def test_what_is_accepted_the_library_accepts_too(tmp_path: Path, data: st.DataO
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "size"),
     [
-        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}   ',
-        b'{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"\xc3\xa9":{"dtype":"U8","shape":[0,3],"data_offsets":[4,4]}}',
-        b'{"__metadata__":{"format":"pt","a\\"b":"},"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        (b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}   ', 8),
+        (
+            b'{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"\xc3\xa9":{"dtype":"U8","shape":[0,3],"data_offsets":[4,4]}}',
+            4,
+        ),
+        (b'{"__metadata__":{"format":"pt","a\\"b":"},"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', 8),
     ],
 )
-def test_headers_as_libraries_write_them_are_read_without_json(text: bytes) -> None:
-    assert headers._as_written(text, 100) == headers._as_json(text, 100)
+def test_headers_as_libraries_write_them_are_read_without_json(text: bytes, size: int) -> None:
+    assert headers._as_written(text, 100, 100 + size) == headers._as_json(text, 100, 100 + size)
 
 
 ONE = '"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
@@ -159,11 +162,16 @@ ONE = '"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
         "{" + ONE.replace("[2]", "[-2]") + "}",
         "{" + ONE.replace("[2]", "[4294967296,4294967296]") + "}",
         "{" + ONE.replace("[0,8]", "[8,0]") + "}",
+        "{" + ONE.replace("[0,8]", "[0,4]") + "}",
+        "{" + ONE.replace("F32", "F4") + "}",
+        "{" + ONE.replace("[0,8]", "[8,16]") + "," + ONE.replace("a", "b") + "}",
+        '{"__metadata__":{},"e": {"dtype":"F32","shape":[0],"data_offsets":[0,0]},' + ONE + "}",
         "{" + ONE.replace('"a"', '"a\n"') + "}",
     ],
 )
 def test_any_other_header_is_left_to_json(text: str) -> None:
-    assert headers._as_written(text.encode(), 0) is None
+    for size in (0, 8, 16):
+        assert headers._as_written(text.encode(), 0, size) is None
 
 
 @settings(max_examples=300, deadline=None)
@@ -171,13 +179,13 @@ def test_any_other_header_is_left_to_json(text: str) -> None:
 def test_the_quick_reading_is_jsons_or_none(data: st.DataObject) -> None:
     """Headers as the library writes them, with some characters changed."""
     names = data.draw(st.lists(st.sampled_from(["a", "b", "a.b", "é", "__metadata__"]), max_size=3))
-    shape = data.draw(st.sampled_from(["", "2", "0,3", "1,2,3"]))
-    entries = [f'"{name}":{{"dtype":"F32","shape":[{shape}],"data_offsets":[{i},{i + 8}]}}' for i, name in enumerate(names)]  # fmt: skip
+    shape, size = data.draw(st.sampled_from([("", 4), ("2", 8), ("0,3", 0), ("1,2,3", 24)]))
+    entries = [f'"{name}":{{"dtype":"F32","shape":[{shape}],"data_offsets":[{i * size},{(i + 1) * size}]}}' for i, name in enumerate(names)]  # fmt: skip
     before = data.draw(st.sampled_from(["", '"__metadata__":{"format":"pt"},', '"__metadata__":{},']))
     text = list("{" + before + ",".join(entries) + "}  ")
     for _ in range(data.draw(st.integers(0, 2))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(list('{}[]",: 01-9.a\\')))
     raw = "".join(text).encode()
-    quick = headers._as_written(raw, 8)
+    quick = headers._as_written(raw, 8, 8 + len(names) * size)
     if quick is not None:
-        assert quick == headers._as_json(raw, 8)
+        assert quick == headers._as_json(raw, 8, 8 + len(names) * size)

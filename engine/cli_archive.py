@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from engine.cli_options import Merge, Param, Seed, numbers
+
 if TYPE_CHECKING:
     from engine.records import Candidate
 
@@ -94,20 +96,15 @@ def export(
     expert: Annotated[
         list[str] | None, typer.Option(help="An expert: folder or hub id. Repeatable. Default: placeholders.")
     ] = None,
-    merge: Annotated[
-        str | None, typer.Option(help="Which parameters: all, mlp, or a pattern. Default: as in the archive, else all.")
-    ] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Set a hyper-parameter. Repeatable.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the program's random numbers.")] = 0,
+    merge: Merge = None,
+    param: Param = None,
+    seed: Seed = 0,
 ) -> None:
     """Write a program as something that another tool runs, without the sandbox: read it before you run it there.
 
     Example: mergewright archive export 3fa9c1d2 --format mergekit --out exported --base seed --expert a --expert b
     """
     from engine import locations
-    from engine.cli_models import _numbers
     from engine.programs import find_program
     from merges.export_mergekit import export_mergekit
 
@@ -118,7 +115,7 @@ def export(
         base=None if base is None else locations.model(base),
         experts=[locations.model(reference) for reference in expert or ()],
         selection=found.merge or "all" if merge is None else merge,
-        parameters=_numbers(param),
+        parameters=numbers(param),
         run_seed=seed,
         origin=Path(found.origin).name,  # where a file lies on this machine is nobody else's affair
     )

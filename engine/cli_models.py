@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from engine.cli_options import Merge, Param, Seed, numbers
 from engine.cli_run import Unsafe
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def try_program(
         ),
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the merged task vectors here (safetensors).")] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Set a hyper-parameter. Repeatable.")
-    ] = None,
+    param: Param = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Wall-clock limit in seconds.")] = 20.0,
     memory_mb: Annotated[int, typer.Option(min=16, help="Memory limit in MiB.")] = 2048,
     device: Device = "cpu",
@@ -51,7 +50,7 @@ def try_program(
     from engine.trying import TrialRun, read_tensors, run_trial
     from sandbox import Sandbox
 
-    source, jobs, parameters = _source(program), read_tensors(tensors), _numbers(param)
+    source, jobs, parameters = _source(program), read_tensors(tensors), numbers(param)
     limits = _limits(SandboxSection(), timeout, memory_mb)
     with Sandbox(limits, allow_none=unsafe, device=device) as sandbox:
         outcome: TrialRun = run_trial(source, jobs, parameters, sandbox)
@@ -81,13 +80,9 @@ def apply_command(
             help="An expert: folder or hub id, or a folder with a LoRA adapter (peft). Repeat; the order matters to some programs."
         ),
     ] = None,
-    merge: Annotated[
-        str | None, typer.Option(help="Which parameters: all, mlp, or a pattern. Default: as in the archive, else all.")
-    ] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Set a hyper-parameter. Repeatable.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the program's random numbers.")] = 0,
+    merge: Merge = None,
+    param: Param = None,
+    seed: Seed = 0,
     timeout: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds for all tensors. Default: as in the archive, else 20.")
     ] = None,
@@ -122,15 +117,18 @@ def apply_command(
     Example: mergewright apply ties --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --out merged
     """
     from merges.apply import apply_plan, cores, refuse
+    from merges.devices import cuda, fitted
     from merges.errors import DestinationError, MergeUserError
     from merges.preflight import described, facts
     from merges.target import check_absent
     from sandbox import Sandbox
 
     origin, limits, plan = _planned(
-        program, base, expert or [], merge, _numbers(param), seed, _bytes(max_memory), timeout, memory_mb
+        program, base, expert or [], merge, numbers(param), seed, _bytes(max_memory), timeout, memory_mb, unsafe
     )
     threads = workers or cores()
+    accelerator = cuda() if device == "cuda" else None
+    plan = fitted(plan, accelerator) if accelerator is not None else plan
     if dry_run:
         planned: Destination | DestinationError | None
         try:
@@ -149,7 +147,7 @@ def apply_command(
     sandbox = Sandbox(limits, allow_none=unsafe, device=device)  # it starts where the program needs it
     try:
         push = _destination(push_to_hub, public, make=True)
-        record = apply_plan(plan, out, sandbox, workers=threads, hash_inputs=hash_inputs)
+        record = apply_plan(plan, out, sandbox, workers=threads, hash_inputs=hash_inputs, device=accelerator)
     finally:
         sandbox.close()
     if not as_json:
@@ -195,6 +193,7 @@ def _planned(
     max_memory: int | None,
     timeout: float | None,
     memory_mb: int | None,
+    unsafe: bool,
 ) -> tuple[str, Limits, Plan]:
     """What `apply` is to do: its name for people, the limits, and the plan."""
     from engine import locations
@@ -207,15 +206,11 @@ def _planned(
     from merges.recipes import read_recipe
 
     if program.endswith((".yaml", ".yml")):
-        given = [
-            name
-            for name, value in (("--base", base), ("--expert", experts), ("--merge", merge), ("--param", parameters))
-            if value
-        ]
-        if given:
-            raise UserError(
-                f"{given[0]}: expected none with a recipe, which says all of that itself, got one; leave it out"
-            )
+        said = {"--base": base, "--expert": experts, "--merge": merge, "--param": parameters}
+        unused = {"--timeout": timeout, "--memory-mb": memory_mb, "--unsafe-no-isolation": unsafe}
+        for option in (name for name, value in {**said, **unused}.items() if value):
+            why = "which says all of that itself" if option in said else "whose methods need no sandbox"
+            raise UserError(f"{option}: expected none with a recipe, {why}, got one; leave it out")
         recipe = read_recipe(Path(program))
         plan = plan_recipe(
             recipe,
@@ -223,7 +218,7 @@ def _planned(
             run_seed=seed,
             max_memory_bytes=max_memory,
         )
-        return recipe.merge_method, _limits(SandboxSection(), timeout, memory_mb), plan
+        return recipe.merge_method, _limits(SandboxSection(), None, None), plan
     if base is None or not experts:
         missing = "--base" if base is None else "--expert"
         raise UserError(f"{missing}: expected a model for program '{program}', got none; name a folder or hub id")
@@ -336,21 +331,6 @@ def _source(reference: str) -> str:
     from engine.programs import find_program
 
     return find_program(reference).source
-
-
-def _numbers(settings: list[str] | None) -> dict[str, float]:
-    from engine.errors import UserError
-
-    found: dict[str, float] = {}
-    for setting in settings or []:
-        name, equals, text = setting.partition("=")
-        try:
-            found[name.strip()] = float(text)
-        except ValueError:
-            equals = ""
-        if not equals or not name.strip():
-            raise UserError(f"--param '{setting}': expected NAME=NUMBER, as density=0.3; got no such form")
-    return found
 
 
 def _bytes(text: str | None) -> int | None:

@@ -189,7 +189,22 @@ def test_bad_tensors_are_one_line(
         ("apply ties --out {tmp}/x", 2, "--base: expected a model for program 'ties', got none"),
         ("apply ties --base pocket/seed --out {tmp}/x", 2, "--expert: expected a model for program 'ties', got none"),
         ("apply nosuch.yaml --out {tmp}/x", 2, "recipe 'nosuch.yaml': expected a readable file"),
-        ("apply nosuch.yaml --base pocket/seed --out {tmp}/x", 2, "--base: expected none with a recipe"),
+        (
+            "apply nosuch.yaml --base pocket/seed --out {tmp}/x",
+            2,
+            "--base: expected none with a recipe, which says all of that itself",
+        ),
+        (
+            "apply nosuch.yaml --timeout 5 --out {tmp}/x",
+            2,
+            "--timeout: expected none with a recipe, whose methods need no sandbox",
+        ),
+        ("apply nosuch.yaml --memory-mb 64 --out {tmp}/x", 2, "--memory-mb: expected none with a recipe"),
+        (
+            "apply nosuch.yaml --unsafe-no-isolation --out {tmp}/x",
+            2,
+            "--unsafe-no-isolation: expected none with a recipe",
+        ),
         ("score /nonexistent", 2, "/nonexistent: expected a model folder or hub id"),
         ("score pocket/seed --benchmark nosuch", 2, "benchmark: expected one of"),
         ("score pocket/seed --evaluator nosuch", 2, "--evaluator: expected one of"),

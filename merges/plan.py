@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from merges.blocks import BLOCK_ELEMENTS
 from merges.buffers import differ, is_recomputed, noted
 from merges.contract import RECIPE, program_id
 from merges.errors import MergeUserError, OptionError, SelectionError, ShapeError
+from merges.input_hashes import file_state
 from merges.layout import MAX_SHARD_BYTES, Entry, Shard, plan_shards
 from merges.provenance import versions
 from merges.selection import select
@@ -192,11 +192,13 @@ class Plan:
             yield batch
 
     def digest(self) -> str:
-        """BLAKE3 (hex) of all that decides the output's bytes, the inputs' files by size and time of change."""
+        """BLAKE3 (hex) of all that decides the output's bytes, the inputs' files by size and time of change.
+
+        Raises:
+            CheckpointError: a file is no longer there.
+        """
         models = [self.base, *self.experts.values()]
-        files = [
-            [str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for model in models for path in model.paths
-        ]
+        files = [[str(path), *file_state(path)[:2]] for model in models for path in model.paths]
         layout = [[shard.file, [[entry.name, str(entry.dtype)] for entry in shard.entries]] for shard in self.shards]
         settings = [self.source, dict(self.parameters), self.run_seed, sorted(self.steps), list(self.experts)]
         if self.tokenizer is not None and self.tokenizer.vocabulary is not None:

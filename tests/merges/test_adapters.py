@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from huggingface_hub.utils import filter_repo_objects
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merges import adapters, hub
+from merges import adapters, hub, library
 from merges.adapters import Adapted, is_adapter
+from merges.apply import apply_recipe, open_named
 from merges.blocks import Blocks, Scratch
-from merges.checkpoints import Checkpoint
+from merges.checkpoints import HEAD, Checkpoint
+from merges.contract import EXAMPLE
 from merges.errors import CheckpointError
+from merges.mergekit import plan_recipe
+from merges.plan import make_plan
+from merges.provenance import Provenance
+from merges.recipes import read_recipe
 from merges.streamed import FORMS
 from merges.task_vectors import task_jobs
+from merges.views import Nothing, Renamed
 from tests.merges.written_adapters import EMBEDDING, K, Q, bits, factors, flat, model_of, written
 
 
@@ -275,3 +284,51 @@ def test_hub_id_is_fetched(tmp_path: Path, base: Checkpoint, monkeypatch: pytest
     ]
     fetched = filter_repo_objects(on_the_hub, allow_patterns=list(hub.ALLOWED), ignore_patterns=list(hub.IGNORED))
     assert list(fetched) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_the_model_under_an_adapter_is_an_input_too(tmp_path: Path, base: Checkpoint) -> None:
+    adapted = Adapted.open(written(tmp_path / "adapter", factors(K, 8, 16)), base)
+    assert adapted.identity.on == base.identity
+    assert str(adapted.identity) == f"{base.path}+{tmp_path / 'adapter'}"
+    record = apply_recipe(
+        read_recipe(recipe_of(tmp_path, f"{base.path}+{tmp_path / 'adapter'}")), out=tmp_path / "out", workers=1
+    )
+    assert record.base.on == base.identity
+    assert Provenance.read(tmp_path / "out") == record
+    assert base.identity.headers[:16] in (tmp_path / "out" / "README.md").read_text()
+
+
+def recipe_of(folder: Path, model: str, **more: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": model}], **more}))
+    return path
+
+
+def test_a_head_that_a_tied_model_has_twice_is_known_under_an_adapter(
+    tmp_path: Path, llamas: Mapping[str, Path], edited: Callable[..., Path]
+) -> None:
+    """As of a folder: merged apart, the two could come to differ."""
+    twice = edited(llamas["tied"], lambda tensors: {**tensors, HEAD: tensors[EMBEDDING].clone()})
+    origin = Checkpoint.open(twice)
+    other = Adapted.open(written(tmp_path / "k", factors(K, 8, 16)), origin)
+    head = Adapted.open(written(tmp_path / "head", factors("lm_head", 32, 16), target_modules=["lm_head"]), origin)
+    assert (origin.tied_duplicate(), other.tied_duplicate(), head.tied_duplicate()) == (HEAD, HEAD, None)
+    assert (Renamed(origin, {HEAD: HEAD}).tied_duplicate(), Renamed(origin, {K: K}).tied_duplicate()) == (HEAD, None)
+    planned = make_plan(EXAMPLE, {"w0": 1.0, "w1": 1.0, "w2": 1.0}, other, {"e": origin})
+    assert HEAD not in {entry.name for shard in planned.shards for entry in shard.entries}
+    plan = plan_recipe(read_recipe(recipe_of(tmp_path, f"{twice}+{tmp_path / 'k'}")), open_named)
+    assert HEAD not in {entry.name for shard in plan.shards for entry in shard.entries}
+
+
+def test_factors_count_as_memory(tmp_path: Path, base: Checkpoint) -> None:
+    """Those of the tensor in hand, whichever views it is seen through."""
+    adapted = Adapted.open(written(tmp_path / "adapter", factors(K, 8, 16)), base)
+    name = f"{K}.weight"
+    bytes_of_factors = 3 * 4 * (8 * 2 + 2 * 16)
+    assert (base.held(name), adapted.held(name), adapted.held(f"{Q}.weight")) == (0, bytes_of_factors, 0)
+    assert Renamed(adapted, {"moved": name}).held("moved") == bytes_of_factors
+    assert Nothing(adapted).held(name) == 0
+    plan = make_plan(library.source("task_arithmetic"), {"scale": 1.0}, base, {"a": adapted, "b": adapted})
+    needs = {entry.name: plan.need(entry) for shard in plan.shards for entry in shard.entries}
+    assert needs.pop(name) == 2 * bytes_of_factors
+    assert set(needs.values()) == {0}

@@ -56,3 +56,21 @@ def test_a_file_that_cannot_be_read_is_the_models_fault(tmp_path: Path) -> None:
 def test_the_memory_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "mergewright" / "hashes.json"
+
+
+def test_a_file_that_is_gone_is_the_models_fault(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"gone: expected a readable file, got No such file or directory; check the disk$"
+    ):
+        file_hashes([tmp_path / "gone"], tmp_path / "hashes.json")
+
+
+def test_who_has_no_home_has_no_memory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    assert default_cache() is None
+    assert file_hashes([file], default_cache()) == {str(file): blake3(file.read_bytes()).hexdigest()}

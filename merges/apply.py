@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from blake3 import blake3
 
 from merges.adapters import Adapted, is_adapter
 from merges.chat_templates import write_template
 from merges.checkpoints import Checkpoint
 from merges.contract import checked_parameters
+from merges.devices import cuda, device_name, fitted
 from merges.input_hashes import default_cache, file_hashes
 from merges.layout import INDEX_FILE, index_json
 from merges.mergekit import plan_recipe
@@ -112,7 +114,9 @@ def apply_program(
         run_seed=run_seed,
         max_memory_bytes=max_memory_bytes,
     )
-    return apply_plan(plan, target, sandbox, workers=workers, progress=progress)
+    device = cuda() if sandbox.device == "cuda" else None
+    plan = fitted(plan, device) if device is not None else plan
+    return apply_plan(plan, target, sandbox, workers=workers, progress=progress, device=device)
 
 
 def apply_recipe(
@@ -124,6 +128,7 @@ def apply_recipe(
     max_memory_bytes: int | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
+    device: torch.device | None = None,
 ) -> Provenance:
     """Make what a mergekit recipe describes, without a sandbox: its methods are the library's.
 
@@ -131,6 +136,7 @@ def apply_recipe(
         recipe: see `read_recipe`.
         open_model: opens a model that it names; None: a folder or hub id, an adapter on it if there is one.
         out, run_seed, max_memory_bytes, progress, workers: as in `apply_program`.
+        device: as in `apply_plan`.
 
     Raises:
         MergeUserError, HostError: as `apply_program`.
@@ -138,7 +144,8 @@ def apply_recipe(
     target = Path(out)
     check_absent(target)
     plan = plan_recipe(recipe, open_model or open_named, run_seed=run_seed, max_memory_bytes=max_memory_bytes)
-    return apply_plan(plan, target, None, workers=workers, progress=progress)
+    plan = fitted(plan, device) if device is not None else plan
+    return apply_plan(plan, target, None, workers=workers, progress=progress, device=device)
 
 
 def open_named(name: ModelName) -> Weights:
@@ -155,11 +162,13 @@ def apply_plan(
     workers: int | None = None,
     progress: Progress | None = None,
     hash_inputs: bool = False,
+    device: torch.device | None = None,
 ) -> Provenance:
     """Do what a plan says.
 
     Args:
         sandbox: for the tensors that need it.
+        device: where library merges compute, for which the plan is `fitted`; None: on the CPU, in streamed form.
         hash_inputs: read the inputs' files whole once more, and note their hashes (remembered for the next time).
         target, workers, progress: as `apply_program`.
 
@@ -169,16 +178,18 @@ def apply_plan(
     refuse(plan)
     inputs = dict.fromkeys(path for model in (plan.base, *plan.experts.values()) for path in model.paths)
     input_hashes = file_hashes(inputs, default_cache()) if hash_inputs else {}
-    digest = plan.digest()
+    digest = plan.digest() if device is None else f"{plan.digest()} {device_name(device)}"
     with staged(target, plan.weight_bytes, digest) as folder:
         with OutputFiles(folder, plan.shards, digest) as output:
-            merge_tensors(plan, output, sandbox, workers or cores(), progress)
+            merge_tensors(plan, output, sandbox, workers or cores(), progress, device)
             hashes = dict(output.done)
         (folder / JOURNAL_FILE).unlink()
         if len(plan.shards) > 1:
             (folder / INDEX_FILE).write_text(index_json(plan.shards), encoding="utf-8")
         files = _copy_files(plan, folder)
         record = replace(_record(plan, sandbox, hashes, files), input_hashes=input_hashes)
+        if device is not None:
+            record = replace(record, versions={**record.versions, "device": device_name(device)})
         (folder / PROVENANCE_FILE).write_text(record.to_json(), encoding="utf-8")
         (folder / CARD_FILE).write_text(model_card(record), encoding="utf-8")
     return record

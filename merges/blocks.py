@@ -30,9 +30,14 @@ _VIEWS = 256
 
 
 class Scratch:
-    """Buffers that a worker uses again for every block, by name."""
+    """Buffers that a worker uses again for every block, by name.
+
+    Attributes:
+        base_of: whose block, from where to where, the buffer for the base holds.
+    """
 
     def __init__(self) -> None:
+        self.base_of: tuple[object, int, int] | None = None
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
         self._arrays: dict[tuple[str, tuple[int, ...]], Array] = {}
         self._tensors: dict[tuple[str, torch.dtype, int], Tensor] = {}
@@ -114,7 +119,6 @@ class Blocks:
         self.shape = base.shapes[name]
         self.elements = math.prod(self.shape)
         self._base, self._experts, self._block, self._seed = base, tuple(experts.items()), block, seed
-        self._base_at: tuple[int, int] | None = None
 
     @property
     def count(self) -> int:
@@ -136,8 +140,8 @@ class Blocks:
     def base(self, start: int, stop: int) -> Array:
         """The base's block; valid until another block of it is asked for."""
         values = self.scratch.array("base", stop - start)
-        if self._base_at != (start, stop):
-            self._base_at = None
+        if self.scratch.base_of != (self, start, stop):
+            self.scratch.base_of = None
             stored = self._read(self._base, "the base", start, stop)
             finite = (
                 float_bits.from_bfloat16(_bits(stored), values)
@@ -146,14 +150,14 @@ class Blocks:
             )
             if not finite:
                 raise not_finite(self.name, "the base", self._base)
-            self._base_at = start, stop
+            self.scratch.base_of = self, start, stop
         return values
 
-    def vectors(self, start: int, stop: int) -> Array:
-        """The block of every expert's task vector, [experts, stop - start]."""
+    def vectors(self, start: int, stop: int, into: Sequence[Array] | None = None) -> Array:
+        """The block of every expert's task vector, [experts, stop - start]; written to the arrays of `into` instead, if there are any."""
         base = self.base(start, stop)
-        vectors = self.scratch.array("vectors", self.count, stop - start)
-        for (name, checkpoint), vector in zip(self._experts, vectors, strict=True):
+        vectors = self.scratch.array("vectors", 0 if into is not None else self.count, stop - start)
+        for (name, checkpoint), vector in zip(self._experts, vectors if into is None else into, strict=True):
             known = checkpoint.change(self.name, start, stop, self._base)
             if known is not None:
                 vector[:] = known.numpy()

@@ -10,11 +10,12 @@ is taken in another order.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,12 +24,14 @@ from torch import Tensor
 from merges import library
 from merges.blocks import not_finite
 from merges.checkpoints import depth_of
-from merges.contract import signature_of
+from merges.contract import Signature, signature_of
+from merges.errors import OptionError
+from merges.plan import Plan
 from merges.weights import Weights
 
 _cuda: Any = torch.cuda  # whose classes have no types
 
-__all__ = ["CHUNK_BYTES", "Lane", "Method", "device_bytes", "free_bytes", "method_of"]
+__all__ = ["CHUNK_BYTES", "Lane", "Method", "cuda", "device_bytes", "device_name", "fitted", "free_bytes", "method_of"]
 
 CHUNK_BYTES = 32 * 1024 * 1024
 """Size of each of a lane's two buffers."""
@@ -60,18 +63,29 @@ class Method:
 
     def run(self, vectors: Mapping[str, Tensor], base: Tensor, device: torch.device, name: str, depth: float | None, seed: int) -> Tensor:  # fmt: skip
         """The merged task vector of one tensor, as the contract says."""
-        source = library.source(self.name)
-        namespace: dict[str, Any] = {"__name__": f"merges.library.{self.name}"}
-        exec(compile(source, self.name, "exec"), namespace)
+        program = _program(self.name)
         extras = {"base": base, "name": name, "depth": depth, "rng": torch.Generator().manual_seed(seed)}
-        wanted = {key: extras[key] for key in signature_of(source).wants}
-        result: Tensor = namespace["merge_models"](dict(vectors), device, **wanted, **self.parameters)
-        return result
+        wanted = {key: extras[key] for key in program.signature.wants}
+        return program.merge_models(dict(vectors), device, **wanted, **self.parameters)
+
+
+@dataclass(frozen=True)
+class _Program:
+    signature: Signature
+    merge_models: Callable[..., Tensor]
+
+
+@functools.cache
+def _program(name: str) -> _Program:
+    source = library.source(name)
+    namespace: dict[str, Any] = {"__name__": f"merges.library.{name}"}
+    exec(compile(source, f"{name}.py", "exec"), namespace)
+    return _Program(signature_of(source), namespace["merge_models"])
 
 
 def method_of(name: str, parameters: Mapping[str, Any], experts: int) -> Method | None:
     """The program of this name with what a step says, or None where that is more than a program can be told (a density for each model)."""
-    known = signature_of(library.source(name)).parameters
+    known = _program(name).signature.parameters
     given: dict[str, float] = {}
     for key, value in parameters.items():
         if key == "weights" and "w7" in known and len(value) <= 8:
@@ -85,9 +99,52 @@ def method_of(name: str, parameters: Mapping[str, Any], experts: int) -> Method 
     return Method(name, given) if experts else None
 
 
+def cuda() -> torch.device:
+    """The machine's first accelerator.
+
+    Raises:
+        OptionError: there is none that torch can use.
+    """
+    if not _cuda.is_available():
+        got = "a torch built for CPUs" if torch.version.cuda is None else "none that torch can use (see nvidia-smi)"
+        raise OptionError(
+            f"device 'cuda': expected an NVIDIA accelerator and a torch for it, got {got}; use device 'cpu'"
+        )
+    return torch.device("cuda", 0)
+
+
+def fitted(plan: Plan, device: torch.device) -> Plan:
+    """The plan with what stands in the way on this device, and a note of what the CPU does nevertheless."""
+    room, alone = free_bytes(device), 0
+    needs: list[tuple[int, str]] = []
+    for name, step in plan.steps.items():
+        if step.form is None:
+            continue
+        if method_of(step.form.name, step.parameters, len(step.experts)) is None:
+            alone += 1
+        else:
+            needs.append((device_bytes(math.prod(step.base.shapes[name]), len(step.experts)), name))
+    largest, name = max(needs, default=(0, ""))
+    problems, notes = plan.problems, plan.notes
+    if room is not None and largest > room:
+        problems += (
+            OptionError(
+                f"device '{device}': expected {largest:,} bytes of free memory for tensor {name!r}, got {room:,}; end other work there, or use device 'cpu'"
+            ),
+        )
+    if alone:
+        notes += (f"{alone} tensors are merged on the CPU, since the method's values differ from model to model",)
+    return replace(plan, problems=problems, notes=notes)
+
+
 def device_bytes(elements: int, experts: int) -> int:
     """Upper bound for the device's memory that one tensor takes while it is merged."""
     return elements * 4 * (_COPIES * experts + _MORE)
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader calls it."""
+    return str(_cuda.get_device_name(device)) if device.type == "cuda" else device.type
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -31,12 +31,14 @@ class Form:
     """A merge in streamed form.
 
     Attributes:
+        name: the library program's.
         merge: `merge(Blocks, **hyper-parameters)` gives the merged task vector, or raises ValueError where they are of no use.
         takes: how many experts; None: any number. With another number the program says so itself, in the sandbox.
         unit: elements of a tensor of this shape that are only of use together (rows that are ranked or measured).
         rows: how many rows or columns of such a tensor it keeps inner products of, with these hyper-parameters.
     """
 
+    name: str
     merge: Callable[..., Merged | WeightedSum]
     takes: int | None = None
     unit: Callable[[Sequence[int]], int] = lambda shape: 1
@@ -68,26 +70,29 @@ def _arcs(shape: Sequence[int], parameters: Mapping[str, Any]) -> int:
 
 
 FORMS: Mapping[str, Form] = {
-    "arcee_fusion": Form(changes.arcee_fusion, takes=1, unit=row_elements, rows=_rows),
-    "breadcrumbs": Form(masks.breadcrumbs),
-    "breadcrumbs_ties": Form(masks.breadcrumbs_ties),
-    "dare_linear": Form(masks.dare_linear),
-    "dare_ties": Form(masks.dare_ties),
-    "della": Form(masks.della, unit=slice_elements),
-    "della_linear": Form(masks.della_linear, unit=slice_elements),
-    "karcher": Form(angles.karcher),
-    "linear": Form(sums.linear),
-    "model_stock": Form(angles.model_stock, unit=row_elements, rows=_rows),
-    "multislerp": Form(angles.multislerp),
-    "nearswap": Form(changes.nearswap, takes=1),
-    "nuslerp": Form(angles.nuslerp, takes=2, unit=slice_elements, rows=_arcs),
-    "ram": Form(changes.ram),
-    "ramplus": Form(changes.ramplus),
-    "sce": Form(changes.sce),
-    "slerp": Form(angles.slerp, takes=2),
-    "task_arithmetic": Form(sums.task_arithmetic),
-    "ties": Form(masks.ties),
-    "weighted_task_arithmetic": Form(sums.weighted_task_arithmetic),
+    form.name: form
+    for form in (
+        Form("arcee_fusion", changes.arcee_fusion, takes=1, unit=row_elements, rows=_rows),
+        Form("breadcrumbs", masks.breadcrumbs),
+        Form("breadcrumbs_ties", masks.breadcrumbs_ties),
+        Form("dare_linear", masks.dare_linear),
+        Form("dare_ties", masks.dare_ties),
+        Form("della", masks.della, unit=slice_elements),
+        Form("della_linear", masks.della_linear, unit=slice_elements),
+        Form("karcher", angles.karcher),
+        Form("linear", sums.linear),
+        Form("model_stock", angles.model_stock, unit=row_elements, rows=_rows),
+        Form("multislerp", angles.multislerp),
+        Form("nearswap", changes.nearswap, takes=1),
+        Form("nuslerp", angles.nuslerp, takes=2, unit=slice_elements, rows=_arcs),
+        Form("ram", changes.ram),
+        Form("ramplus", changes.ramplus),
+        Form("sce", changes.sce),
+        Form("slerp", angles.slerp, takes=2),
+        Form("task_arithmetic", sums.task_arithmetic),
+        Form("ties", masks.ties),
+        Form("weighted_task_arithmetic", sums.weighted_task_arithmetic),
+    )
 }
 """Library name -> streamed form."""
 

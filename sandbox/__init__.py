@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sandbox.errors import (
@@ -17,11 +18,12 @@ from sandbox.errors import (
 )
 from sandbox.gate import check, parse, signature_of
 from sandbox.reasons import Reason
-from sandbox.records import ExecutionResult, Isolation, Limits, Signature, TensorJob, Verdict
+from sandbox.records import ExecutionResult, Isolation, JobSlot, Limits, Signature, TensorJob, Verdict
 from sandbox.rules import RULES
 
 if TYPE_CHECKING:
     from sandbox.host import Sandbox
+    from sandbox.space import JobSpace
     from sandbox.transfer import PackedJobs
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "Isolation",
     "IsolationError",
     "JobError",
+    "JobSlot",
+    "JobSpace",
     "KilledError",
     "Limits",
     "PackedJobs",
@@ -49,15 +53,11 @@ __all__ = [
 ]
 
 
+_WITH_TORCH = {"JobSpace": "space", "PackedJobs": "transfer", "Sandbox": "host"}
+
+
 def __getattr__(name: str) -> Any:
-    """`Sandbox` and `PackedJobs` need torch, which is slow to import; the gate alone does not, so they are loaded on
-    first use."""
-    if name == "Sandbox":
-        from sandbox.host import Sandbox
-
-        return Sandbox
-    if name == "PackedJobs":
-        from sandbox.transfer import PackedJobs
-
-        return PackedJobs
+    """What needs torch, which is slow to import, is loaded on first use: the gate alone does without."""
+    if name in _WITH_TORCH:
+        return getattr(import_module(f"sandbox.{_WITH_TORCH[name]}"), name)
     raise AttributeError(f"module 'sandbox' has no attribute '{name}'")

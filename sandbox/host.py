@@ -78,6 +78,11 @@ class Sandbox:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
 
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where programs compute."""
+        return self._device
+
     def another(self) -> Sandbox:
         """One more with the same limits, for another thread."""
         return Sandbox(self.limits, allow_none=self._allow_none, device=self._device)

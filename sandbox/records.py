@@ -86,6 +86,25 @@ class TensorJob:
 
 
 @dataclass(frozen=True)
+class JobSlot:
+    """A tensor job without its tensors: what a `JobSpace` makes room for.
+
+    Attributes:
+        name, depth, seed: as in `TensorJob`.
+        shape: of every tensor.
+        models: names of the task vectors, in the experts' order.
+        base: whether there is the seed's tensor too.
+    """
+
+    name: str
+    depth: float
+    shape: tuple[int, ...]
+    models: tuple[str, ...]
+    base: bool
+    seed: int
+
+
+@dataclass(frozen=True)
 class Isolation:
     """How a program was confined.
 

@@ -18,7 +18,7 @@ import math
 import mmap
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from sandbox.errors import JobError
-from sandbox.records import KIB, TensorJob
+from sandbox.records import KIB, JobSlot, TensorJob
 
 ALIGNMENT = 64
 """Bytes."""
@@ -92,15 +92,30 @@ class PackedJobs:
 
     def __init__(self, jobs: Sequence[TensorJob]) -> None:
         check_jobs(jobs)
-        self.shapes = {job.name: tuple(next(iter(job.vectors.values())).shape) for job in jobs}
-        self.has_base = all(job.base is not None for job in jobs)
-        layout, size = _lay_out(jobs)
+        layout, size = lay_out([_slot(job) for job in jobs])
+        self._take(layout, lambda: _sealed_tensors(jobs, layout, size))
+
+    @classmethod
+    def over(cls, layout: list[dict[str, Any]], inputs: int) -> PackedJobs:
+        """Jobs laid out in memory that is there already.
+
+        Args:
+            layout: as `lay_out` gives it.
+            inputs: the memory's descriptor; the caller keeps it.
+        """
+        packed = cls.__new__(cls)
+        packed._take(layout, lambda: os.dup(inputs))
+        return packed
+
+    def _take(self, layout: list[dict[str, Any]], make_inputs: Callable[[], int]) -> None:
         self._layout = layout
+        self.shapes = {job["name"]: tuple(job["shape"]) for job in layout}
+        self.has_base = all(job["base"] is not None for job in layout)
         self.output_offsets = {job["name"]: job["output"] for job in layout}
         self.output_bytes = max((_end(job["output"], job["shape"]) for job in layout), default=0)
         self._jobs = sealed_bytes("jobs", json.dumps(layout).encode("ascii"))
         try:
-            self._inputs = _sealed_tensors(jobs, layout, size)
+            self._inputs = make_inputs()
         except BaseException:
             os.close(self._jobs)
             raise
@@ -114,15 +129,9 @@ class PackedJobs:
 
         The copy is closed on its own; the tensors' memory goes with the last of the two.
         """
-        other = PackedJobs.__new__(PackedJobs)
-        other.shapes, other.has_base = self.shapes, self.has_base
-        other.output_offsets, other.output_bytes = self.output_offsets, self.output_bytes
-        other._layout = [{**job, "seed": seeds[job["name"]]} for job in self._layout]
+        layout = [{**job, "seed": seeds[job["name"]]} for job in self._layout]
         _, inputs = self.descriptors
-        other._jobs = sealed_bytes("jobs", json.dumps(other._layout).encode("ascii"))
-        other._inputs = os.dup(inputs)
-        other._release = weakref.finalize(other, _close, other._jobs, other._inputs)
-        return other
+        return PackedJobs.over(layout, inputs)
 
     @property
     def descriptors(self) -> tuple[int, int]:
@@ -166,7 +175,12 @@ def _end(offset: int, shape: Sequence[int]) -> int:
     return offset + 4 * math.prod(shape)
 
 
-def _lay_out(jobs: Sequence[TensorJob]) -> tuple[list[dict[str, Any]], int]:
+def _slot(job: TensorJob) -> JobSlot:
+    shape = tuple(next(iter(job.vectors.values())).shape)
+    return JobSlot(job.name, float(job.depth), shape, tuple(job.vectors), job.base is not None, job.seed)
+
+
+def lay_out(slots: Sequence[JobSlot]) -> tuple[list[dict[str, Any]], int]:
     """Where each tensor lies: the jobs as the child reads them, and the size of the inputs."""
     used = made = 0
 
@@ -175,17 +189,16 @@ def _lay_out(jobs: Sequence[TensorJob]) -> tuple[list[dict[str, Any]], int]:
         return start, end + -end % ALIGNMENT
 
     layout: list[dict[str, Any]] = []
-    for job in jobs:
-        shape = list(next(iter(job.vectors.values())).shape)
+    for slot in slots:
         vectors = []
-        for model in job.vectors:
-            start, used = place(used, shape)
+        for model in slot.models:
+            start, used = place(used, slot.shape)
             vectors.append([model, start])
         base = None
-        if job.base is not None:
-            base, used = place(used, shape)
-        output, made = place(made, shape)
-        layout.append({"name": job.name, "depth": float(job.depth), "seed": job.seed, "shape": shape,
+        if slot.base:
+            base, used = place(used, slot.shape)
+        output, made = place(made, slot.shape)
+        layout.append({"name": slot.name, "depth": float(slot.depth), "seed": slot.seed, "shape": list(slot.shape),
                        "vectors": vectors, "base": base, "output": output})  # fmt: skip
     return layout, used
 
@@ -248,7 +261,7 @@ class Mailbox:
     def read_outputs(self, packed: PackedJobs) -> dict[str, torch.Tensor]:
         """Job name -> merged tensor, by the parent's own shapes. They lie where the child wrote them (nothing is copied): only
         call it when no process but this one has the memory file. A write to them stays in this process."""
-        memory = _mapped(self.outputs, packed.output_bytes) if packed.output_bytes else None
+        memory = mapped(self.outputs, packed.output_bytes, mmap.MAP_PRIVATE) if packed.output_bytes else None
         return {name: tensor_over(memory, packed.output_offsets[name], shape) for name, shape in packed.shapes.items()}
 
 
@@ -258,12 +271,12 @@ _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
-def _mapped(fd: int, size: int) -> Any:
-    """A private mapping that ends with the last array over it. Python's own `mmap` keeps a descriptor open for as long: a host that keeps a
-    thousand results would run out of them."""
-    address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, 0)
+def mapped(fd: int, size: int, flags: int) -> Any:
+    """A mapping that ends with the last array over it. Python's own `mmap` keeps a descriptor open for as long: a host that keeps a thousand
+    results would run out of them."""
+    address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, 0)
     if address == ctypes.c_void_p(-1).value:
-        raise OSError(ctypes.get_errno(), "the outputs cannot be mapped")
+        raise OSError(ctypes.get_errno(), "a memory file cannot be mapped")
     memory = (ctypes.c_char * size).from_address(address)
     weakref.finalize(memory, _libc.munmap, address, size)
     return memory

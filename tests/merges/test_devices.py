@@ -10,14 +10,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from merges import library
+from merges import devices, library
 from merges.adapters import Adapted
+from merges.apply import apply_plan, apply_program, plan_merge
 from merges.checkpoints import Checkpoint
 from merges.contract import signature_of
 from merges.devices import Lane, Method, device_bytes, free_bytes, method_of
-from merges.errors import CheckpointError
+from merges.errors import CheckpointError, OptionError
 from merges.streamed import FORMS
 from merges.task_vectors import task_jobs, tensor_seed
+from sandbox import Sandbox
 
 from .written_adapters import factors, written
 
@@ -113,3 +115,55 @@ def test_a_recipes_parameters_go_to_the_program_where_it_can_be_told() -> None:
 def test_memory_of_a_device_is_known_and_the_cpus_is_not_asked() -> None:
     assert free_bytes(CPU) is None
     assert device_bytes(1000, 3) == 4 * 1000 * 17
+
+
+def test_a_whole_merge_through_lanes_has_the_bytes_of_one_in_blocks(llamas: Mapping[str, Path], tmp_path: Path) -> None:
+    experts = {name: llamas[name] for name in ("expert_a", "expert_b")}
+    written = []
+    for device in (None, CPU):
+        plan = plan_merge(library.source("dare_ties"), base=llamas["base"], experts=experts, run_seed=5)
+        record = apply_plan(plan, tmp_path / str(device), None, workers=3, device=device)
+        assert record.versions.get("device") == (None if device is None else "cpu")
+        written.append({name: tensor.blake3 for name, tensor in record.tensors.items()})
+    assert written[0] == written[1]
+    assert len(written[0]) == 21
+
+
+def test_what_the_device_cannot_hold_is_a_problem_and_what_it_cannot_do_a_note(
+    llamas: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experts = {name: llamas[name] for name in ("expert_a", "expert_b")}
+    plan = plan_merge(library.source("ties"), base=llamas["base"], experts=experts)
+    assert devices.fitted(plan, CPU) == plan
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 10_000)
+    (problem,) = devices.fitted(plan, CPU).problems
+    assert str(problem).startswith(
+        "device 'cpu': expected 28,672 bytes of free memory for tensor 'model.embed_tokens.weight', got 10,000"
+    )
+    monkeypatch.setattr(devices, "method_of", lambda *given: None)
+    assert devices.fitted(plan, CPU).problems == ()
+    assert devices.fitted(plan, CPU).notes[-1].startswith("21 tensors are merged on the CPU")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is an accelerator")
+def test_without_an_accelerator_one_line_says_so(llamas: Mapping[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"^device 'cuda': expected an NVIDIA accelerator and a torch for it, got"):
+        apply_program(
+            library.source("ties"), base=llamas["base"], experts={"a": llamas["expert_a"]}, out=tmp_path / "m",
+            sandbox=Sandbox(device="cuda"),
+        )  # fmt: skip
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_an_accelerator_gives_the_numbers_of_the_cpu(hard_models: tuple[Checkpoint, dict[str, Checkpoint]]) -> None:
+    base, every = hard_models
+    lane, here = Lane(torch.device("cuda", 0), 1000), Lane(CPU)
+    for name, form in FORMS.items():
+        experts = dict(list(every.items())[: form.takes])
+        for tensor in base.names:
+            there, expected = (
+                torch.cat([part.clone() for part in one.merged(method(name), tensor, base, experts, 3, torch.float32) if part is not None])
+                for one in (lane, here)
+            )  # fmt: skip
+            torch.testing.assert_close(there, expected, rtol=1e-5, atol=1e-6)

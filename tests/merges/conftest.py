@@ -23,6 +23,7 @@ from merges.checkpoints import Checkpoint
 from merges.export_mergekit import MERGEKIT_VERSION
 from merges.tokenizer_files import AddedToken
 from sandbox import Sandbox, TensorJob
+from tests.merges.written_tokens import edit, golden_models, save_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHED = ROOT / ".cache" / "mergekit-venv"
@@ -111,6 +112,16 @@ def llamas(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 @pytest.fixture
+def base(llamas: Mapping[str, Path]) -> Checkpoint:
+    return Checkpoint.open(llamas["base"])
+
+
+@pytest.fixture
+def tied(llamas: Mapping[str, Path]) -> Checkpoint:
+    return Checkpoint.open(llamas["tied"])
+
+
+@pytest.fixture
 def edited(tmp_path: Path) -> Callable[..., Path]:
     """edited(folder, change, config={}) -> a copy whose tensors went through `change(dict) -> dict`."""
 
@@ -175,26 +186,11 @@ def sharded(llamas: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def write_tokens() -> Callable[..., Path]:
     """write_tokens(folder, model of goldens/vocabulary.json, kind=class of transformers) -> the folder, with tokenizer and config.json."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     def write(folder: Path, spec: Mapping[str, Any], kind: str = "PreTrainedTokenizerFast") -> Path:
-        ids = {token: number for number, token in enumerate(spec["vocab"])}
-        if spec["merges"] is None:
-            plain = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-            plain.pre_tokenizer = pre_tokenizers.Whitespace()
-        else:
-            plain = Tokenizer(models.BPE(ids, [tuple(pair) for pair in spec["merges"]]))
-            plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            plain.decoder = decoders.ByteLevel()
-        plain.add_tokens(
-            [AddedToken(token, special=special, normalized=not special) for token, special in spec["added"]]
-        )
-        fast = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
-        fast.save_pretrained(folder)
-        settings = json.loads((folder / "tokenizer_config.json").read_text())
-        (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "tokenizer_class": kind}))
-        (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": spec["rows"]}))
+        save_tokenizer(folder, spec)
+        edit(folder / "tokenizer_config.json", tokenizer_class=kind)
+        edit(folder / "config.json", model_type="llama", vocab_size=spec["rows"])
         return folder
 
     return write
@@ -204,8 +200,13 @@ def write_tokens() -> Callable[..., Path]:
 def token_folders(write_tokens: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """The models of goldens/vocabulary.json: their tokenizers and config.json."""
     root = tmp_path_factory.mktemp("tokens")
-    models = json.loads((Path(__file__).parent / "goldens" / "vocabulary.json").read_text())["models"]
-    return {name: write_tokens(root / name, spec) for name, spec in models.items()}
+    return {name: write_tokens(root / name, spec) for name, spec in golden_models().items()}
+
+
+@pytest.fixture
+def spoilt(token_folders: Mapping[str, Path], tmp_path: Path) -> Path:
+    """A copy of one of them, to spoil."""
+    return Path(shutil.copytree(token_folders["base"], tmp_path / "model"))
 
 
 @pytest.fixture(scope="session")

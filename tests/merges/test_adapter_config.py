@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from merges.adapters import Adapted
 from merges.checkpoints import Checkpoint
 from merges.errors import CheckpointError
 from tests.merges.written_adapters import K, factors, flat, written
-
-
-@pytest.fixture
-def base(llamas: Mapping[str, Path]) -> Checkpoint:
-    return Checkpoint.open(llamas["base"])
-
 
 CONFIG_REFUSALS = {
     "kind": ({"peft_type": "IA3"}, r"expected an adapter of peft_type 'LORA', got 'IA3'; merge it into its model with peft first$"),

@@ -16,17 +16,6 @@ from merges.checkpoints import Checkpoint
 from merges.errors import CheckpointError
 from tests.merges.written_adapters import CONFIG, EMBEDDING, K, Q, factors, model_of, written
 
-
-@pytest.fixture
-def base(llamas: Mapping[str, Path]) -> Checkpoint:
-    return Checkpoint.open(llamas["base"])
-
-
-@pytest.fixture
-def tied(llamas: Mapping[str, Path]) -> Checkpoint:
-    return Checkpoint.open(llamas["tied"])
-
-
 A, B = (f"base_model.model.{K}.lora_{side}.weight" for side in "AB")
 HEAD = "base_model.model.lm_head.weight"
 FILE_REFUSALS: Mapping[str, tuple[Callable[[Checkpoint], dict[str, Tensor | None]], dict[str, Any], str]] = {

@@ -35,16 +35,6 @@ from merges.views import Nothing, Renamed
 from tests.merges.written_adapters import EMBEDDING, K, Q, bits, factors, flat, model_of, written
 
 
-@pytest.fixture
-def base(llamas: Mapping[str, Path]) -> Checkpoint:
-    return Checkpoint.open(llamas["base"])
-
-
-@pytest.fixture
-def tied(llamas: Mapping[str, Path]) -> Checkpoint:
-    return Checkpoint.open(llamas["tied"])
-
-
 def test_rows_longer_than_a_piece_are_cut_anywhere(tmp_path: Path) -> None:
     origin = model_of(tmp_path / "model", {"a.weight": torch.randn(3, 2 * adapters._PIECE + 5).to(torch.bfloat16)})
     adapted = Adapted.open(written(tmp_path / "adapter", factors("a", 3, 2 * adapters._PIECE + 5)), origin)

@@ -168,7 +168,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
 
 def command(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
     monkeypatch.setattr("sys.argv", ["mergewright", *shlex.split(line)])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit, match=r"^\d+$") as ended:
         main()
     assert isinstance(ended.value.code, int)
     return ended.value.code

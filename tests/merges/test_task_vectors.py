@@ -14,11 +14,6 @@ EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @pytest.fixture
-def base(llamas):
-    return Checkpoint.open(llamas["base"])
-
-
-@pytest.fixture
 def experts(llamas):
     return {name: Checkpoint.open(llamas[name]) for name in ("expert_a", "expert_b")}
 
@@ -71,7 +66,7 @@ def test_reseeding_shares_the_tensors(base, experts):
 def test_vocabularies_may_differ_outside_the_merge(base, llamas, edited):
     expert = Checkpoint.open(edited(llamas["expert_a"], wider))
     check_compatible(base, {"e": expert}, select(base.names, "mlp"))
-    with pytest.raises(ShapeError) as info:
+    with pytest.raises(ShapeError, match=r"^tensor '.*': expected shape .* \(and 1 more\)$") as info:
         check_compatible(base, {"e": expert}, base.names)
     first = next(name for name in base.names if name in (EMBED, HEAD))
     assert str(info.value) == (

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 
 from merges.errors import CheckpointError
 from merges.tokenizer_files import read_vocabulary
 from merges.vocabulary import plan_vocabulary
+from tests.merges.written_tokens import edit, golden_models
 
-MODELS = json.loads((Path(__file__).parent / "goldens" / "vocabulary.json").read_text())["models"]
-
-
-def edit(path, **changes):
-    old = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**old, **changes}))
-
-
-@pytest.fixture
-def folder(token_folders, tmp_path):
-    """A copy of one, to spoil."""
-    return Path(shutil.copytree(token_folders["base"], tmp_path / "model"))
+MODELS = golden_models()
 
 
 def refused(kind, match, function, *args, **kwargs):
@@ -69,23 +57,23 @@ def test_tokens_are_those_that_transformers_loads(token_folders, name, check_rea
         ("added_tokens.json", {"<last>": 14, "<first>": 13, "<tool>": 10}),
     ],
 )
-def test_tokens_that_other_files_add_get_the_ids_that_transformers_gives(folder, file, changes, check_read):
-    edit(folder / file, **changes)
-    assert len(check_read(folder).tokens) > len(read_vocabulary(folder).own) + 1
+def test_tokens_that_other_files_add_get_the_ids_that_transformers_gives(spoilt, file, changes, check_read):
+    edit(spoilt / file, **changes)
+    assert len(check_read(spoilt).tokens) > len(read_vocabulary(spoilt).own) + 1
 
 
-def test_ids_of_added_tokens_follow_each_other_whatever_the_file_says(folder, check_read):
-    data = json.loads((folder / "tokenizer.json").read_text())
+def test_ids_of_added_tokens_follow_each_other_whatever_the_file_says(spoilt, check_read):
+    data = json.loads((spoilt / "tokenizer.json").read_text())
     data["added_tokens"][-1]["id"] = 40
     data["added_tokens"].insert(0, {**data["added_tokens"][-1], "content": "", "id": 41})
-    edit(folder / "tokenizer.json", **data)
-    assert check_read(folder).tokens["<tool>"] == 10
+    edit(spoilt / "tokenizer.json", **data)
+    assert check_read(spoilt).tokens["<tool>"] == 10
 
 
-def test_unigram_lists_and_tokenizers_without_config_are_read(folder, check_read):
-    edit(folder / "tokenizer.json", model={"type": "Unigram", "vocab": [["<unk>", 0.0], ["a", -1.5]], "unk_id": 0})
-    (folder / "config.json").unlink()
-    vocabulary = check_read(folder)
+def test_unigram_lists_and_tokenizers_without_config_are_read(spoilt, check_read):
+    edit(spoilt / "tokenizer.json", model={"type": "Unigram", "vocab": [["<unk>", 0.0], ["a", -1.5]], "unk_id": 0})
+    (spoilt / "config.json").unlink()
+    vocabulary = check_read(spoilt)
     assert vocabulary.own == {"<unk>": 0, "a": 1}
     assert vocabulary.rows is None
 
@@ -148,11 +136,11 @@ def ids(**changes):
         (added("\udc00"), "expected tokens in Unicode"),
     ],
 )
-def test_hostile_tokenizers_are_refused(folder, change, match):
-    data = json.loads((folder / "tokenizer.json").read_text())
+def test_hostile_tokenizers_are_refused(spoilt, change, match):
+    data = json.loads((spoilt / "tokenizer.json").read_text())
     change(data)
-    (folder / "tokenizer.json").write_text(json.dumps(data))
-    refused(CheckpointError, match, read_vocabulary, folder)
+    (spoilt / "tokenizer.json").write_text(json.dumps(data))
+    refused(CheckpointError, match, read_vocabulary, spoilt)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +158,13 @@ def test_hostile_tokenizers_are_refused(folder, change, match):
         ("added_tokens.json", '{"<x>": -5}', "token '<x>': expected an id from 0 to"),
     ],
 )
-def test_hostile_files_beside_it_are_refused(folder, file, text, match):
-    (folder / file).write_text(text)
-    refused(CheckpointError, match, read_vocabulary, folder)
+def test_hostile_files_beside_it_are_refused(spoilt, file, text, match):
+    (spoilt / file).write_text(text)
+    refused(CheckpointError, match, read_vocabulary, spoilt)
 
 
-def test_sentencepiece_alone_is_refused(folder):
-    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+def test_sentencepiece_alone_is_refused(spoilt):
+    (spoilt / "tokenizer.json").rename(spoilt / "tokenizer.model")
     refused(
-        CheckpointError, "expected a tokenizer.json, got none; .*save it there as a fast one$", read_vocabulary, folder
+        CheckpointError, "expected a tokenizer.json, got none; .*save it there as a fast one$", read_vocabulary, spoilt
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -15,19 +13,9 @@ from merges.errors import CheckpointError
 from merges.tokenizer_files import read_vocabulary
 from merges.tokenizer_output import TOKENIZER_FILES, config_for, write_tokenizer
 from merges.vocabulary import TokenSetting, plan_vocabulary
+from tests.merges.written_tokens import edit, golden_models
 
-MODELS = json.loads((Path(__file__).parent / "goldens" / "vocabulary.json").read_text())["models"]
-
-
-def edit(path, **changes):
-    old = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**old, **changes}))
-
-
-@pytest.fixture
-def folder(token_folders, tmp_path):
-    """A copy of one, to spoil."""
-    return Path(shutil.copytree(token_folders["base"], tmp_path / "model"))
+MODELS = golden_models()
 
 
 def vocabularies(token_folders, *names):
@@ -82,23 +70,23 @@ def test_words_of_both_are_found_in_text(token_folders, tmp_path):
     assert tokenizer.encode(text, add_special_tokens=False) == [plan.tokens[word] for word in text.split()]
 
 
-def test_unchanged_tokenizers_are_copied_without_code(folder, token_folders, tmp_path):
-    (folder / "tokenizer.py").write_text("raise SystemExit")
-    (folder / "chat_template.jinja").write_text("{{ messages }}")
-    both = {"base": folder, "left": token_folders["left"]}
+def test_unchanged_tokenizers_are_copied_without_code(spoilt, token_folders, tmp_path):
+    (spoilt / "tokenizer.py").write_text("raise SystemExit")
+    (spoilt / "chat_template.jinja").write_text("{{ messages }}")
+    both = {"base": spoilt, "left": token_folders["left"]}
     plan = plan_vocabulary("base", vocabularies(both, "base", "left"), "base")
     out = written(plan, both, tmp_path / "out")
     assert {path.name for path in out.iterdir()} == {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
-    assert all(path.read_bytes() == (folder / path.name).read_bytes() for path in out.iterdir())
+    assert all(path.read_bytes() == (spoilt / path.name).read_bytes() for path in out.iterdir())
 
 
 @pytest.mark.parametrize("extra", [["<tool>", "<s>"], {"tool_token": "<tool>", "start_token": "<s>"}])
-def test_taken_away_tokens_do_not_come_back_as_special_ones(folder, tmp_path, extra):
-    edit(folder / "config.json", vocab_size=9)
-    edit(folder / "tokenizer_config.json", pad_token="<pad>", extra_special_tokens=extra)
-    edit(folder / "special_tokens_map.json", pad_token={"content": "<pad>"})
-    plan = plan_vocabulary("base", {"base": read_vocabulary(folder)}, "base")
-    tokenizer = AutoTokenizer.from_pretrained(written(plan, {"base": folder}, tmp_path / "out"))
+def test_taken_away_tokens_do_not_come_back_as_special_ones(spoilt, tmp_path, extra):
+    edit(spoilt / "config.json", vocab_size=9)
+    edit(spoilt / "tokenizer_config.json", pad_token="<pad>", extra_special_tokens=extra)
+    edit(spoilt / "special_tokens_map.json", pad_token={"content": "<pad>"})
+    plan = plan_vocabulary("base", {"base": read_vocabulary(spoilt)}, "base")
+    tokenizer = AutoTokenizer.from_pretrained(written(plan, {"base": spoilt}, tmp_path / "out"))
     assert tokenizer.get_vocab() == plan.tokens
     assert len(tokenizer) == plan.rows == 9
     assert tokenizer.pad_token is None
@@ -118,31 +106,31 @@ def test_merges_that_make_a_token_without_a_row_go(token_folders, tmp_path, writ
     )
 
 
-def test_unigram_tokenizers_lose_the_end_of_their_list(folder, tmp_path):
+def test_unigram_tokenizers_lose_the_end_of_their_list(spoilt, tmp_path):
     model = {"type": "Unigram", "vocab": [["<unk>", 0.0], ["a", -1.5], ["b", -2.5]], "unk_id": 0}
-    edit(folder / "tokenizer.json", model=model, added_tokens=[], pre_tokenizer=None)
-    (folder / "tokenizer_config.json").unlink()
-    edit(folder / "config.json", vocab_size=2)
-    plan = plan_vocabulary("base", {"base": read_vocabulary(folder)}, "base", tokens={"<new>": TokenSetting(zero=True)})
-    out = written(plan, {"base": folder}, tmp_path / "out")
+    edit(spoilt / "tokenizer.json", model=model, added_tokens=[], pre_tokenizer=None)
+    (spoilt / "tokenizer_config.json").unlink()
+    edit(spoilt / "config.json", vocab_size=2)
+    plan = plan_vocabulary("base", {"base": read_vocabulary(spoilt)}, "base", tokens={"<new>": TokenSetting(zero=True)})
+    out = written(plan, {"base": spoilt}, tmp_path / "out")
     assert Tokenizer.from_file(str(out / "tokenizer.json")).get_vocab() == {"<unk>": 0, "a": 1, "<new>": 2}
 
 
-def test_a_tokenizer_that_changed_since_the_plan_is_refused(folder, token_folders, tmp_path):
-    both = {"base": folder, "left": token_folders["left"]}
+def test_a_tokenizer_that_changed_since_the_plan_is_refused(spoilt, token_folders, tmp_path):
+    both = {"base": spoilt, "left": token_folders["left"]}
     for source in ("base", "union"):
         plan = plan_vocabulary(source, vocabularies(both, "base", "left"), "base")
-        data = json.loads((folder / "tokenizer.json").read_text())
-        edit(folder / "tokenizer.json", model={**data["model"], "vocab": {**data["model"]["vocab"], "a": 4, "b": 3}})
+        data = json.loads((spoilt / "tokenizer.json").read_text())
+        edit(spoilt / "tokenizer.json", model={**data["model"], "vocab": {**data["model"]["vocab"], "a": 4, "b": 3}})
         refused(
             CheckpointError, "expected the tokenizer of the plan.*run again$", write_tokenizer, plan, both, tmp_path
         )
-        edit(folder / "tokenizer.json", **data)
+        edit(spoilt / "tokenizer.json", **data)
 
 
-def test_numbers_that_json_lacks_are_refused(folder, token_folders, tmp_path):
-    edit(folder / "tokenizer.json", extra=float("nan"))
-    both = {"base": folder, "left": token_folders["left"]}
+def test_numbers_that_json_lacks_are_refused(spoilt, token_folders, tmp_path):
+    edit(spoilt / "tokenizer.json", extra=float("nan"))
+    both = {"base": spoilt, "left": token_folders["left"]}
     plan = plan_vocabulary("union", vocabularies(both, "base", "left"), "base")
     refused(CheckpointError, "expected text and finite numbers", write_tokenizer, plan, both, tmp_path)
 

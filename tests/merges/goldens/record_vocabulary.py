@@ -13,6 +13,7 @@ Not covered, as mergekit's answer changes from run to run: the order of several 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from mergekit.common import ModelPath, ModelReference
 from mergekit.tokenizer.build import build_tokenizer
 from mergekit.tokenizer.config import TokenEmbeddingConfig
 from mergekit.tokenizer.embed import PermutedVocabulary
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from written_tokens import save_tokenizer  # noqa: E402  (mergekit's environment does not know this repository)
+
 SPECIALS = ["<unk>", "<s>", "</s>"]
 MODELS: dict[str, dict[str, Any]] = {
     "base": {
@@ -98,17 +101,7 @@ CASES: list[dict[str, Any]] = [
 
 def write_model(folder: Path, spec: dict[str, Any]) -> None:
     """A tokenizer and a config.json."""
-    ids = {token: number for number, token in enumerate(spec["vocab"])}
-    if spec["merges"] is None:
-        plain = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-        plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    else:
-        plain = Tokenizer(models.BPE(ids, [tuple(pair) for pair in spec["merges"]]))
-        plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        plain.decoder = decoders.ByteLevel()
-    plain.add_tokens([AddedToken(token, special=special, normalized=not special) for token, special in spec["added"]])
-    fast = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
-    fast.save_pretrained(folder)
+    save_tokenizer(folder, spec)
     config = LlamaConfig(vocab_size=spec["rows"], hidden_size=8, num_attention_heads=1, num_hidden_layers=1)
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,3 +121,19 @@ def test_a_model_or_job_that_is_not_there_is_told() -> None:
     for job, model in (("w", "b"), ("v", "a"), ("w", None)):
         with pytest.raises(KeyError):
             space.array(job, model)
+
+
+def test_large_pages_are_asked_for_where_tensors_are_large_and_change_no_number() -> None:
+    with Sandbox(allow_none=True, large_tensors=True) as large, large.another() as another:
+        results = []
+        for box in (large, another):
+            assert box._zygote is not None
+            environment = Path(f"/proc/{box._zygote._process.pid}/environ").read_bytes()
+            assert b"glibc.malloc.hugetlb=1" in environment
+            results.append(
+                box.execute(
+                    "def merge_models(d, device):\n    return sum(d.values())\n",
+                    [TensorJob("w", 0, {"a": torch.ones(3)}, None, 0)],
+                )
+            )
+        assert all(result.outputs is not None and torch.equal(result.outputs["w"], torch.ones(3)) for result in results)

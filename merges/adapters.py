@@ -22,9 +22,8 @@ from merges.adapter_files import WEIGHTS, AdapterFile, Product, read_adapter
 from merges.checkpoints import Checkpoint
 from merges.compiled import kernel
 from merges.errors import CheckpointError
-from merges.folders import INDEX, SINGLE
+from merges.folders import INDEX, SINGLE, looks_like_hub_id
 from merges.headers import Span
-from merges.hub import download, looks_like_hub_id
 from merges.weights import Identity, View, Weights
 
 __all__ = ["Adapted", "is_adapter"]
@@ -223,6 +222,8 @@ def _located(given: Path | str) -> tuple[Path, str | None]:
             f"{given}: expected an adapter folder or hub id, got a file; give the folder that holds it"
         )
     if isinstance(given, str) and looks_like_hub_id(given):
+        from merges.hub import download  # slow to import, and most models are folders
+
         return download(given)
     raise CheckpointError(f"{given}: expected an adapter folder or hub id, got no such folder; check the path")
 

@@ -21,9 +21,8 @@ from blake3 import blake3
 from torch import Tensor
 
 from merges.errors import CheckpointError
-from merges.folders import read_json, weight_files
+from merges.folders import looks_like_hub_id, read_json, weight_files
 from merges.headers import Span
-from merges.hub import download, looks_like_hub_id
 from merges.weight_file import WeightFile
 from merges.weights import Identity, Weights
 
@@ -182,6 +181,8 @@ def _locate(given: str | Path) -> tuple[Path, str | None]:
     if path.exists():
         raise CheckpointError(f"{given}: expected a model folder or hub id, got a file; give the folder that holds it")
     if isinstance(given, str) and looks_like_hub_id(given):
+        from merges.hub import download  # slow to import, and most models are folders
+
         return download(given)
     raise CheckpointError(f"{given}: expected a model folder or hub id, got no such folder; check the path")
 

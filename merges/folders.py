@@ -1,4 +1,4 @@
-"""Which files of a model folder hold its weights, decided from the listing and the shard index alone.
+"""What a user may mean by a model, and which files of its folder hold the weights: decided from the listing and the shard index alone.
 
 An index is somebody else's text: a file name in it must be a plain name, so it can lead nowhere outside the folder.
 """
@@ -6,12 +6,13 @@ An index is somebody else's text: a file name in it must be a plain name, so it 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from merges.errors import CheckpointError
 
-__all__ = ["read_json", "weight_files"]
+__all__ = ["looks_like_hub_id", "read_json", "weight_files"]
 
 MAX_JSON_BYTES = 128 * 1024 * 1024
 """Largest config or index that is parsed; the index of a 20,000-tensor mixture of experts has 2 MB."""
@@ -19,7 +20,13 @@ MAX_JSON_BYTES = 128 * 1024 * 1024
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[\w./-]{1,255})?")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
+
+
+def looks_like_hub_id(text: str) -> bool:
+    """True for ``owner/name`` and ``owner/name@revision``."""
+    return _HUB_ID.fullmatch(text) is not None
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from merges.errors import CheckpointError
 
-__all__ = ["HUB_WAIT_SECONDS", "bounded_wait", "download", "looks_like_hub_id"]
+__all__ = ["HUB_WAIT_SECONDS", "bounded_wait", "download"]
 
 HUB_WAIT_SECONDS = 15.0
 """How long the hub may be silent; a download that goes on may take as long as it needs."""
@@ -20,13 +19,6 @@ HUB_WAIT_SECONDS = 15.0
 ALLOWED = ("*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
 IGNORED = ("*/*", "consolidated*", "*.bin", "*.py")
 """Subfolders hold other formats, and `consolidated` files the same weights a second time."""
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[\w./-]{1,255})?")
-
-
-def looks_like_hub_id(text: str) -> bool:
-    """True for ``owner/name`` and ``owner/name@revision``."""
-    return _HUB_ID.fullmatch(text) is not None
 
 
 def download(hub_id: str) -> tuple[Path, str]:

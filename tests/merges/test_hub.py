@@ -10,21 +10,21 @@ import pytest
 from huggingface_hub import get_session
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
-from merges import hub
+from merges import folders, hub
 from merges.checkpoints import Checkpoint
 from merges.errors import CheckpointError
 
 
 @pytest.mark.parametrize("text", ["owner/name", "HuggingFaceTB/SmolLM2-135M-Instruct", "a/b.c@main", "a/b@refs/pr/1"])
 def test_hub_ids_are_recognised(text):
-    assert hub.looks_like_hub_id(text)
+    assert folders.looks_like_hub_id(text)
 
 
 @pytest.mark.parametrize(
     "text", ["name", "a/b/c", "./a/b", "../a", "/a/b", "a/", "~/a", "a b/c", "a/b\n", "-a/b", "a/b@"]
 )
 def test_paths_are_not_taken_for_hub_ids(text):
-    assert not hub.looks_like_hub_id(text)
+    assert not folders.looks_like_hub_id(text)
 
 
 @pytest.fixture

@@ -96,11 +96,7 @@ def plan_recipe(
         OptionError: the method, a parameter or a range of layers cannot be used. What lies outside a parameter's range is among the problems.
         CheckpointError: a model cannot be opened.
     """
-    method = METHODS.get(recipe.merge_method)
-    if method is None:
-        raise OptionError(
-            f"merge_method {recipe.merge_method!r}: expected one of {', '.join(METHODS)}, got another; correct it"
-        )
+    method = _method(recipe.merge_method)
     check_names(scopes(recipe))
     wanted = recipe.out_dtype or recipe.dtype
     dtype = _dtype(wanted) if wanted else None
@@ -114,23 +110,22 @@ def plan_recipe(
     building = _Building(recipe, method, dtype)
     _check_values(building, parts)
     check_single_stack(recipe, parts, layers)
-    outer = list(outer_tensors(parts, donor, layers))
-    for group, tensor in outer:
-        _add(building, group, tensor)
-    count = 0
-    for part in parts:
-        for group, tensor in layers_in(part, count, layers):
-            _add(building, group, tensor)
-        count += len(part.sources[0].layers)
+    outer = _add_all(building, parts, donor, layers)
     experts = {str(name): model for name, model in stored.items() if name != donor_name}
     plan = Plan(
         recipe.text, f"{RECIPE}{recipe.merge_method}", {}, run_seed, donor, experts, ("all",), building.steps,
         plan_shards(building.entries.values(), max_shard_bytes), max_memory_bytes or DEFAULT_MEMORY_BYTES, block, (), building.copied,
         _config(building, stored, donor_name, parts, tokenizer), tokenizer,
-        ignored=_ignored({tensor.name for _, tensor in outer}, parts, layers), notes=noted(building.recomputed, building.differing, "the first that has them"),
+        ignored=_ignored(outer, parts, layers), notes=noted(building.recomputed, building.differing, "the first that has them"),
     )  # fmt: skip
     problems = building.problems + (too_large(plan, max_memory_bytes) if max_memory_bytes is not None else [])
     return replace(plan, problems=tuple(problems))
+
+
+def _method(name: str) -> Method:
+    if name not in METHODS:
+        raise OptionError(f"merge_method {name!r}: expected one of {', '.join(METHODS)}, got another; correct it")
+    return METHODS[name]
 
 
 def _check_values(building: _Building, parts: Sequence[Part]) -> None:
@@ -138,6 +133,19 @@ def _check_values(building: _Building, parts: Sequence[Part]) -> None:
     looked = [row for part in parts for row in part.values.looked()]
     check_types(looked)
     building.problems += {str(problem): problem for problem in out_of_range(looked)}.values()
+
+
+def _add_all(building: _Building, parts: Sequence[Part], donor: Weights, layers: Layers) -> set[str]:
+    """Plan every tensor of the output; returns the names of those outside the layers."""
+    outer = list(outer_tensors(parts, donor, layers))
+    for group, tensor in outer:
+        _add(building, group, tensor)
+    first = 0
+    for part in parts:
+        for group, tensor in layers_in(part, first, layers):
+            _add(building, group, tensor)
+        first += len(part.sources[0].layers)
+    return {tensor.name for _, tensor in outer}
 
 
 def _add(building: _Building, group: Group, tensor: Wanted) -> None:

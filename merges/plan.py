@@ -237,10 +237,11 @@ def make_plan(
     patterns = (selection,) if isinstance(selection, str) else tuple(selection)
     twin = base.tied_duplicate()
     names = [name for name in base.names if name != twin]
-    merged = mergeable(base, select(names, patterns))
-    lacking = {name for name in names if is_recomputed(name) and any(model.resolve(name) is None for model in experts.values())}  # fmt: skip
-    merged = tuple(name for name in merged if name not in lacking)
-    differing = [name for name in names if not base.dtypes[name].is_floating_point and differ(name, [base, *experts.values()])]  # fmt: skip
+    models = [base, *experts.values()]
+    tables = [name for name in names if is_recomputed(name) and any(model.resolve(name) is None for model in models)]
+    counts = [name for name in names if not base.dtypes[name].is_floating_point and differ(name, models)]
+    copied = set(tables)
+    merged = tuple(name for name in mergeable(base, select(names, patterns)) if name not in copied)
     if not merged:
         raise SelectionError(
             f"selection {','.join(patterns)!r}: expected floating-point tensors, got integers only; correct the pattern"
@@ -250,7 +251,7 @@ def make_plan(
     step = Step(base, experts, form_of(program, len(experts)), parameters)
     plan = Plan(source, program, parameters, run_seed, base, experts, patterns, dict.fromkeys(merged, step), shards,
                 max_memory_bytes or DEFAULT_MEMORY_BYTES, block, (), ignored=_ignored(base, experts),
-                notes=noted(sorted(lacking), differing, "the base"))  # fmt: skip
+                notes=noted(tables, counts, "the base"))  # fmt: skip
     problems: list[MergeUserError] = [ShapeError(text) for text in misfits(base, experts, merged)]
     if max_memory_bytes is not None:
         problems += too_large(plan, max_memory_bytes)

@@ -263,7 +263,7 @@ def test_adapter_is_told_from_a_model(tmp_path: Path, llamas: Mapping[str, Path]
 
 def test_hub_id_is_fetched(tmp_path: Path, base: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = written(tmp_path / "adapter", factors(K, 8, 16))
-    monkeypatch.setattr(adapters, "download", lambda given: (folder, f"commit of {given}"))
+    monkeypatch.setattr(hub, "download", lambda given: (folder, f"commit of {given}"))
     identity = Adapted.open("owner/name@v1", base).identity
     assert (identity.given, identity.commit) == ("owner/name@v1", "commit of owner/name@v1")
     on_the_hub = [

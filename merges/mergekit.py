@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any, cast
 
 import torch
@@ -215,7 +216,7 @@ def _add_buffer(building: _Building, group: Group, tensor: Wanted) -> None:
 def _step(building: _Building, group: Group, tensor: Wanted) -> tuple[Given, Step]:
     """How a tensor is made, the same object for all that are made in one way."""
     part, method = group.part, building.method
-    stored = [tensor.stored[number] for number in part.merged]
+    stored = tensor.stored and [tensor.stored[number] for number in part.merged]
     key = part.values.key(tensor.name, stored, tensor.t)
     if key not in group.made:
         given = part.values.given(tensor.name, stored, tensor.t)
@@ -241,12 +242,13 @@ def _made(method: Method, group: Group, given: Given) -> Step:
 
 def _kinds(group: Group, tensor: Wanted) -> tuple[torch.dtype, ...]:
     """The dtypes of a tensor on disk."""
-    rows = zip(group.dtypes, tensor.stored, strict=True)
-    found = tuple([table.get(name) for table, name in rows])
+    stored = tensor.stored or repeat(tensor.name, len(group.dtypes))
+    found = tuple([table.get(name) for table, name in zip(group.dtypes, stored, strict=True)])
     if None not in found:
         return cast(tuple[torch.dtype, ...], found)
     models = [source.on_disk for source in group.part.sources]
-    return tuple(model.dtypes[model.resolve(name) or name] for model, name in zip(models, tensor.stored, strict=True))
+    names = tensor.stored or repeat(tensor.name, len(models))
+    return tuple(model.dtypes[model.resolve(name) or name] for model, name in zip(models, names, strict=True))
 
 
 def _promoted(kinds: Sequence[torch.dtype]) -> torch.dtype:

@@ -111,12 +111,12 @@ class Wanted(NamedTuple):
 
     Attributes:
         name: its name there.
-        stored: its name in every source.
+        stored: its name in every source, where that is another one in any of them.
         t: place of its layer in the slice, 0 to 1.
     """
 
     name: str
-    stored: Sequence[str]
+    stored: Sequence[str] | None
     t: float
 
 
@@ -308,7 +308,7 @@ def outer_tensors(parts: Sequence[Part], donor: Weights, layers: Layers) -> Iter
         if name == HEAD and all(view.tied_duplicate() == HEAD for view in has or [donor]):
             continue
         if has or name in donor.shapes:
-            yield group, Wanted(name, [name] * len(group.views), 0.0)
+            yield group, Wanted(name, None, 0.0)
 
 
 def layers_in(part: Part, first: int, layers: Layers) -> Iterator[tuple[Group, Wanted]]:
@@ -323,11 +323,11 @@ def layers_in(part: Part, first: int, layers: Layers) -> Iterator[tuple[Group, W
         same = all(layer == first + number for layer in own)
         for before, behind in keys:
             name = f"{before}{first + number}{behind}"
-            rows.append(Wanted(name, [name] * len(own) if same else [f"{before}{layer}{behind}" for layer in own], t))
+            rows.append(Wanted(name, None if same else [f"{before}{layer}{behind}" for layer in own], t))
     views = [
         source.model
         if not rows or source.layers.start == first
-        else Renamed(source.model, {row.name: row.stored[place] for row in rows})
+        else Renamed(source.model, {row.name: row.stored[place] if row.stored else row.name for row in rows})
         for place, source in enumerate(part.sources)
     ]
     group = Group(part, views)

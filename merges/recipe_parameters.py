@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from merges.errors import OptionError
@@ -171,20 +172,20 @@ class Values:
         own = [(scope, self._method.each) for _, scope in self._own if scope is not None]
         return [*own, *((scope, everywhere) for scope in self._shared)]
 
-    def key(self, name: str, stored: Sequence[str], t: float) -> object:
+    def key(self, name: str, stored: Sequence[str] | None, t: float) -> object:
         """Equal for tensors that get the same values.
 
         Args:
             name: the tensor in the output.
-            stored: its name in every model that is merged.
+            stored: its name in every model that is merged; None: the same.
             t: place of its layer in the slice.
         """
         place = t if self._graded else 0.0
         if not self._filters:
             return place
-        return place, *[text in tensor for tensor in (name, *stored) for text in self._filters]
+        return place, *[text in tensor for tensor in (name, *(stored or ())) for text in self._filters]
 
-    def given(self, name: str, stored: Sequence[str], t: float) -> Given:
+    def given(self, name: str, stored: Sequence[str] | None, t: float) -> Given:
         """The values; arguments as of `key`.
 
         Raises:
@@ -196,7 +197,7 @@ class Values:
                 key: self._value(key, kind, (scope, *self._shared), tensor, t, model)
                 for key, kind in self._method.each.items()
             }
-            for (model, scope), tensor in zip(self._own, stored, strict=True)
+            for (model, scope), tensor in zip(self._own, stored or repeat(name, len(self._own)), strict=True)
         ]
         return Given(shared, each)
 

@@ -83,6 +83,16 @@ def test_a_row_of_which_nothing_is_asked_has_no_answer() -> None:
     assert [rank.value for rank in second] == [4, 7]
 
 
+@given(values=DATA, place=st.integers(0, 59))
+@settings(deadline=None)
+def test_sorting_and_counting_find_the_same(values: Array, place: int) -> None:
+    place %= values.size
+    sorted_ones = ranks.at_ranks(lambda: iter(cut(values, 60)), [[place, 0]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "_SORTED", 0)
+        assert ranks.at_ranks(lambda: iter(cut(values, 60)), [[place, 0]]) == sorted_ones
+
+
 @pytest.mark.parametrize("block", [1, 1000, 1024, 1025, 5000])
 def test_edges_that_lie_inside_a_tile(block: int) -> None:
     values = np.tile(np.array([3, -3, 1, 5], np.float32), 1250)

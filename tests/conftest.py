@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """Python of an environment that has vLLM for CPUs: 3.3 GB, three minutes to make."""
+    from tests.environments import VLLM  # here, so that a run without such a test reads nothing of ours
+
+    return VLLM.python()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -20,14 +17,10 @@ from torch import Tensor
 
 from merges import library
 from merges.checkpoints import Checkpoint
-from merges.export_mergekit import MERGEKIT_VERSION
 from merges.tokenizer_files import AddedToken
 from sandbox import Sandbox, TensorJob
+from tests.environments import MERGEKIT
 from tests.merges.written_tokens import edit, golden_models, save_tokenizer
-
-ROOT = Path(__file__).resolve().parents[2]
-CACHED = ROOT / ".cache" / "mergekit-venv"
-ENVIRONMENT = "MERGEWRIGHT_MERGEKIT"
 
 
 @pytest.fixture(scope="session")
@@ -225,17 +218,5 @@ def loaded_tokens() -> Callable[[Path], tuple[Any, Mapping[str, AddedToken]]]:
 
 @pytest.fixture(scope="session")
 def mergekit_python() -> Path:
-    """Python of an environment that has mergekit: `.cache/mergekit-venv` at the root of the repository, made at the first run (minutes, some 2 GB with
-    the CPU build of torch) and used again. MERGEWRIGHT_MERGEKIT=/path/to/venv uses another one."""
-    given = os.environ.get(ENVIRONMENT)
-    folder = Path(given) if given else CACHED
-    python, done = folder / "bin" / "python", folder / ".installed"
-    if not given and not (done.is_file() and done.read_text() == MERGEKIT_VERSION):
-        shutil.rmtree(folder, ignore_errors=True)  # half of one, or one for another version
-        venv.create(folder, with_pip=True)
-        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-        constraints = ["--constraint", str(ROOT / "constraints.txt")]
-        for wanted in ("torch", f"mergekit=={MERGEKIT_VERSION}"):
-            subprocess.run([*pip, *constraints, wanted], check=True)
-        done.write_text(MERGEKIT_VERSION)
-    return python
+    """Python of an environment that has mergekit: some 2 GB with the CPU build of torch."""
+    return MERGEKIT.python()

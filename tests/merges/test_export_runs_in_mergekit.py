@@ -5,7 +5,6 @@ Every program but the library's runs in the sandbox for `apply`, and its bits co
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from merges.apply import apply_program
 from merges.contract import EXAMPLE
 from merges.export_mergekit import export_mergekit
 from sandbox import Sandbox
+from tests.environments import outside
 
 pytestmark = pytest.mark.full
 
@@ -64,11 +64,8 @@ def run_export(mergekit_python: Path) -> Run:
     """run_export(folder, out) -> how its runner ended."""
 
     def run(folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
-        kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
         command = [str(mergekit_python), "run.py", "merge.yaml", str(out), "--num-threads", "1", "--quiet"]
-        return subprocess.run(
-            command, cwd=folder, env={**kept, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=folder, env=outside(), capture_output=True, text=True, check=False)
 
     return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from merges.apply import apply_recipe
 from merges.recipes import read_recipe
 from merges.tokenizer_files import read_vocabulary
+from tests.environments import outside
 
 pytestmark = pytest.mark.full
 
@@ -90,10 +90,8 @@ def made(mergekit_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     for name, recipe in RECIPES.items():
         text = yaml.safe_dump({"dtype": "float32", **recipe}).replace("DIR/", f"{folder}/")
         (folder / f"{name}.yaml").write_text(text)
-    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run(
-        [str(mergekit_python), "-c", RUN, *RECIPES], cwd=folder, env={**kept, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
-    )  # fmt: skip
+    command = [str(mergekit_python), "-c", RUN, *RECIPES]
+    done = subprocess.run(command, cwd=folder, env=outside(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

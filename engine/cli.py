@@ -49,7 +49,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def main() -> NoReturn:
     """Entry point: run the command line, turn every known error into one line and its exit code."""
-    atexit.register(gc.freeze)  # looking for cycles among torch's objects takes half a second, and the process ends anyway
+    atexit.register(
+        gc.freeze
+    )  # looking for cycles among torch's objects takes half a second, and the process ends anyway
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -144,7 +144,9 @@ def apply_command(
         return
     check_absent(out)
     refuse(plan)
-    sandbox = Sandbox(limits, allow_none=unsafe, device=device, large_tensors=True)  # it starts where the program needs it
+    sandbox = Sandbox(
+        limits, allow_none=unsafe, device=device, large_tensors=True
+    )  # it starts where the program needs it
     try:
         push = _destination(push_to_hub, public, make=True)
         record = apply_plan(plan, out, sandbox, workers=threads, hash_inputs=hash_inputs, device=accelerator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from merges import apply as applying
-from merges import library, merging, plan, target
+from merges import library, plan, target
 from merges.apply import apply_program
 from merges.contract import EXAMPLE, program_id
 from merges.errors import (
@@ -25,6 +26,7 @@ from merges.errors import (
     ShapeError,
     TargetError,
 )
+from merges.output import TensorWriter
 from merges.provenance import verify_folder
 from merges.task_vectors import tensor_seed
 
@@ -257,10 +259,10 @@ def test_disk_that_is_too_small_is_refused_before_anything_is_written(merge, tmp
 
 
 def test_disk_that_fills_during_the_work_leaves_nothing(merge, tmp_path, monkeypatch):
-    def full(work, entry, merged):
+    def full(writer, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(merging, "_write", full)
+    monkeypatch.setattr(TensorWriter, "write", full)
     with pytest.raises(HostError, match=r"merged: expected to write .* got No space left on device; free some space"):
         merge()
     assert_nothing_left(tmp_path)
@@ -356,7 +358,7 @@ def test_memory_bound_that_fits_is_kept_to(merge, sandbox, monkeypatch):
     execute = sandbox.execute
 
     def watch(source, jobs, parameters=None):
-        biggest.append(sum(4 * job.base.numel() * 2 * (len(job.vectors) + 2) for job in jobs))
+        biggest.append(sum(4 * math.prod(shape) * 2 * (2 + 2) for shape in jobs.shapes.values()))
         return execute(source, jobs, parameters)
 
     monkeypatch.setattr(sandbox, "execute", watch)

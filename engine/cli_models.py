@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sandbox import Limits
 
 Device = Annotated[
-    Literal["cpu", "cuda"], typer.Option(help="Where the program computes; cuda isolates less (sandbox/README.md).")
+    Literal["cpu", "cuda"],
+    typer.Option(help="Where the arithmetic is done; programs are isolated less with cuda (sandbox/README.md)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 

@@ -173,8 +173,8 @@ class DyingZygote:
     owner = os.getpid()
     isolation = Isolation("NONE", ("rlimits: gone",))
 
-    def __init__(self, device: str) -> None:
-        assert device == "cpu"
+    def __init__(self, device: str, large_tensors: bool) -> None:
+        assert (device, large_tensors) == ("cpu", False)
 
     def run(self, *_: object) -> None:
         raise ZygoteError("it is gone")

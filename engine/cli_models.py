@@ -15,6 +15,7 @@ from engine.cli_run import Unsafe
 if TYPE_CHECKING:
     from engine.config import SandboxSection
     from merges.plan import Plan
+    from merges.provenance import Provenance
     from merges.publishing import Destination
     from sandbox import Limits
 
@@ -119,8 +120,6 @@ def apply_command(
     """
     from merges.apply import apply_plan, cores, refuse
     from merges.devices import cuda, fitted
-    from merges.errors import DestinationError, MergeUserError
-    from merges.preflight import described, facts
     from merges.target import check_absent
     from sandbox import Sandbox
 
@@ -131,28 +130,40 @@ def apply_command(
     accelerator = cuda() if device == "cuda" else None
     plan = fitted(plan, accelerator) if accelerator is not None else plan
     if dry_run:
-        planned: Destination | DestinationError | None
-        try:
-            planned = _destination(push_to_hub, public, make=False)
-        except DestinationError as error:
-            planned = error
-        found = facts(plan, out, threads, planned)
-        print(json.dumps(found) if as_json else "\n".join(described(plan, out, threads, planned)))
-        if found["problems"]:
-            raise MergeUserError(
-                f"{out}: expected a merge that can be done, got the problems above; mend them and try again"
-            )
+        _say_only(plan, out, threads, push_to_hub, public, as_json)
         return
     check_absent(out)
     refuse(plan)
-    sandbox = Sandbox(
-        limits, allow_none=unsafe, device=device, large_tensors=True
-    )  # it starts where the program needs it
+    # a sandbox starts where the program needs it
+    sandbox = Sandbox(limits, allow_none=unsafe, device=device, large_tensors=True)
     try:
         push = _destination(push_to_hub, public, make=True)
         record = apply_plan(plan, out, sandbox, workers=threads, hash_inputs=hash_inputs, device=accelerator)
     finally:
         sandbox.close()
+    _finish(record, out, origin, push, as_json)
+
+
+def _say_only(plan: Plan, out: Path, threads: int, repository: str | None, public: bool, as_json: bool) -> None:
+    """What `apply --dry-run` prints."""
+    from merges.errors import DestinationError, MergeUserError
+    from merges.preflight import described, facts
+
+    planned: Destination | DestinationError | None
+    try:
+        planned = _destination(repository, public, make=False)
+    except DestinationError as error:
+        planned = error
+    found = facts(plan, out, threads, planned)
+    print(json.dumps(found) if as_json else "\n".join(described(plan, out, threads, planned)))
+    if found["problems"]:
+        raise MergeUserError(
+            f"{out}: expected a merge that can be done, got the problems above; mend them and try again"
+        )
+
+
+def _finish(record: Provenance, out: Path, origin: str, push: Destination | None, as_json: bool) -> None:
+    """Say what was written, and publish it if it was to be."""
     if not as_json:
         merged = sum(tensor.merged for tensor in record.tensors.values())
         print(

@@ -77,6 +77,17 @@ def float32_sum(base: Array, merged: Array, out: Array) -> bool:
 
 
 @kernel
+def _scale(total: Array, scale: np.float32, divisor: np.float32) -> None:
+    """In place; a factor of 1 costs nothing."""
+    if scale != 1:
+        for i in range(total.size):
+            total[i] *= scale
+    if divisor != 1:
+        for i in range(total.size):
+            total[i] /= divisor
+
+
+@kernel
 def add_weighted(vectors: Array, weights: Array, scale: np.float32, divisor: np.float32, out: Array) -> None:
     """scale * (0 + w_0 v_0 + w_1 v_1 + …) / divisor, one vector after the other."""
     count, size = vectors.shape
@@ -89,12 +100,7 @@ def add_weighted(vectors: Array, weights: Array, scale: np.float32, divisor: np.
             vector, weight = vectors[j, start : start + elements], weights[j]
             for i in range(elements):
                 total[i] += weight * vector[i]
-        if scale != 1:
-            for i in range(elements):
-                total[i] *= scale
-        if divisor != 1:
-            for i in range(elements):
-                total[i] /= divisor
+        _scale(total, scale, divisor)
 
 
 @kernel
@@ -125,12 +131,7 @@ def weighted_bfloat16(stored: Array, weights: Array, scale: np.float32, divisor:
                 bits = np.uint32(np.uint32(model[i]) << _SHIFT)
                 bad |= np.uint32((bits & _EXPONENT_32) == _EXPONENT_32)
                 total[i] += weight * np.float32(bits.view(np.float32) - base[i])
-        if scale != 1:
-            for i in range(elements):
-                total[i] *= scale
-        if divisor != 1:
-            for i in range(elements):
-                total[i] /= divisor
+        _scale(total, scale, divisor)
         for i in range(elements):
             bits = np.float32(base[i] + total[i]).view(np.uint32)
             nearest = np.uint32(bits + _HALF + ((bits >> _SHIFT) & _ONE))

@@ -9,13 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
 
 from engine.cli import main
-from tests.merges.fake_hub import WRITER, FakeHub, Repository, serving
+from tests.merges.fake_hub import WRITER, FakeHub, Repository, in_place_of_the_hub
 
 NAME = "writer/merged"
 Apply = Callable[[str], tuple[int, str, str]]
@@ -32,12 +31,7 @@ with hf_xet.XetSession().new_file_download_group(endpoint=f"local://{store}") as
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setenv("HF_TOKEN", WRITER)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
-    with serving() as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+    with in_place_of_the_hub(monkeypatch) as running:
         yield running
 
 

@@ -17,7 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
+from huggingface_hub import constants
 
 WRITER = "hf_AWriterIsKnownByThisWord"
 READER = "hf_AReaderIsKnownByThisWord"
@@ -239,3 +243,15 @@ ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("POST", "/verify", _Handler.verify),
     ("POST", f"/api/models/{_NAME}/commit/main", _Handler.commit),
 )
+
+
+@contextmanager
+def in_place_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub that the client finds, a token for it, uploads as plain files, and retries that do not wait."""
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+    with serving() as running:
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        yield running

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
@@ -20,7 +19,7 @@ from merges import layout, library, plan, publishing
 from merges.apply import apply_program
 from merges.errors import CheckpointError, DestinationError, PublishError
 from merges.publishing import prepare, publish
-from tests.merges.fake_hub import READER, SIGNATURE, WRITER, Repository, serving
+from tests.merges.fake_hub import READER, SIGNATURE, WRITER, Repository, in_place_of_the_hub
 
 NAME = "writer/merged"
 
@@ -28,12 +27,7 @@ NAME = "writer/merged"
 @pytest.fixture
 def hub(monkeypatch):
     """A hub, a token for it, uploads as plain files, and retries that do not wait."""
-    monkeypatch.setenv("HF_TOKEN", WRITER)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
-    with serving() as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+    with in_place_of_the_hub(monkeypatch) as running:
         yield running
 
 
@@ -254,7 +248,7 @@ def test_a_failed_upload_says_where_the_folder_is_and_leaves_both_sides_whole(hu
 def test_the_line_of_a_failed_upload_pushes_the_folder(hub, folder):
     destination = prepare(NAME)
     hub.fails[("PUT", "/lfs/.*")] = (500, "no luck")
-    with pytest.raises(PublishError) as failed:
+    with pytest.raises(PublishError, match="expected the hub to take") as failed:
         publish(folder, destination)
     hub.fails.clear()
     command, *arguments = shlex.split(str(failed.value).rpartition("push it again with: ")[2])

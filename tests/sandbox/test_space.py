@@ -99,11 +99,11 @@ def test_nobody_but_the_host_can_write_it() -> None:
     space = JobSpace(1 << 12)
     with space.lay_out([slot()]) as jobs:
         descriptor = jobs.descriptors[1]
-        with pytest.raises(PermissionError):
+        with pytest.raises(PermissionError, match="not permitted"):
             os.pwrite(descriptor, b"x", 0)
-        with pytest.raises(PermissionError):
+        with pytest.raises(PermissionError, match="not permitted"):
             mmap.mmap(descriptor, 4096, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        with pytest.raises(PermissionError):
+        with pytest.raises(PermissionError, match="not permitted"):
             os.ftruncate(descriptor, 0)
         space.array("w", "a")[:] = 4.0
         assert np.frombuffer(os.pread(descriptor, 4, 0), np.float32)[0] == 4.0
@@ -118,8 +118,8 @@ def test_malformed_jobs_are_the_callers_error(slots: list[JobSlot]) -> None:
 def test_a_model_or_job_that_is_not_there_is_told() -> None:
     space = JobSpace(0)
     space.lay_out([JobSlot("w", 0.0, (2,), ("a",), False, 0)]).close()
-    for job, model in (("w", "b"), ("v", "a"), ("w", None)):
-        with pytest.raises(KeyError):
+    for job, model, absent in (("w", "b", "'b'"), ("v", "a", "'v'"), ("w", None, "job 'w' has no base")):
+        with pytest.raises(KeyError, match=absent):
             space.array(job, model)
 
 

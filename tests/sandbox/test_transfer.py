@@ -24,11 +24,11 @@ def test_inputs_cannot_be_written_or_resized_and_start_on_boundaries() -> None:
     with PackedJobs([job("first"), job("second", base=torch.zeros(3))]) as packed:
         jobs, inputs = packed.descriptors
         for fd in (jobs, inputs):
-            with pytest.raises(PermissionError):
+            with pytest.raises(PermissionError, match="not permitted"):
                 os.pwrite(fd, b"x", 0)
-            with pytest.raises(PermissionError):
+            with pytest.raises(PermissionError, match="not permitted"):
                 os.ftruncate(fd, 0)
-            with pytest.raises(PermissionError):
+            with pytest.raises(PermissionError, match="not permitted"):
                 mmap.mmap(fd, 4, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         assert all(offset % ALIGNMENT == 0 for offset in packed.output_offsets.values())
 
@@ -36,7 +36,7 @@ def test_inputs_cannot_be_written_or_resized_and_start_on_boundaries() -> None:
 def test_a_memory_file_keeps_its_size() -> None:
     fd = memfd("x", 10)
     try:
-        with pytest.raises(PermissionError):
+        with pytest.raises(PermissionError, match="not permitted"):
             os.ftruncate(fd, 20)
     finally:
         os.close(fd)

@@ -7,11 +7,15 @@ Two readings, always reported side by side:
 
 Both follow lm-evaluation-harness, `lm_eval/tasks/gsm8k/gsm8k.yaml` (filters `strict-match` and `flexible-extract`,
 https://github.com/EleutherAI/lm-evaluation-harness), which removes commas, dollar signs and one trailing full stop and
-then compares strings. We differ in three places, each with cases in `tests/benchmarks/goldens/answers.jsonl`:
+then compares strings. We differ in five places, each with cases in `tests/benchmarks/goldens/answers.jsonl`:
 
 - numbers are compared as numbers, so `72.00` equals `72`; lm-eval compares strings and says wrong;
 - `#### 1/2` is one half; lm-eval reads 1;
-- the lenient reading skips matches without a digit (`so 72 apples...` ends in dots, which lm-eval takes).
+- the lenient reading skips matches without a digit (`so 72 apples...` ends in dots, which lm-eval takes);
+- all full stops at the end of a number are taken off; lm-eval takes one;
+- more than MAX_DIGITS digits are no number; lm-eval compares strings of any length.
+
+A rule is not a reader: `doubt` in the golden file marks the verdicts that a reader would contest.
 """
 
 import re
@@ -51,6 +55,12 @@ def number(written: str) -> Fraction | None:
     if below and int(below) == 0:
         return None
     return Fraction(whole) / (int(below) if below else 1)
+
+
+def final_of(answer: str) -> str | None:
+    """The number that a worked solution ends with: after its last `####`, or the whole text if it is a bare number."""
+    tail = answer.rpartition(FINAL_MARK)[2].strip()
+    return tail if number(tail) is not None else None
 
 
 def same_number(a: str | None, b: str | None) -> bool:

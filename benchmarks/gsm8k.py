@@ -5,26 +5,31 @@ at random from the train set; ours are fixed and written for this project, in th
 calculator marks (`<<48/2=24>>`), which only models trained on them write. No train problem is spent on the prompt,
 and two runs of ours always ask the same.
 
-Splits, from the two official files:
+Splits (`official.py` says what `clean` and `paper` are):
 
-- `test`: the official test set;
-- `dev`: the train problems from index DEV_START on (473 of them);
-- `train`: those before, for whoever fine-tunes a model that will be scored on `dev`.
+| split | clean | paper |
+|---|---|---|
+| `test` | the official test set, 1,319 | 1,219 of them |
+| `dev` | the train problems from index DEV_START on, 473 | the other 100 |
+| `train` | the train problems before it, 7,000 | – |
+
+No question of the official files stands in both of them, and none stands twice in one.
 """
 
 import re
 from pathlib import Path
-from typing import Any
 
+from benchmarks.checkers import NUMBER
 from benchmarks.decoding import Stop
-from benchmarks.errors import ProblemFileError, UnknownBenchmarkError
-from benchmarks.evaluators import Chat, Prompt
-from benchmarks.problems import Problem, load_jsonl, problem_of
+from benchmarks.errors import ProblemFileError
+from benchmarks.evaluators import Prompt
+from benchmarks.few_shot import FewShot
+from benchmarks.official import OfficialSet, Parts
+from benchmarks.problems import Fields, Problem
 
 PROMPT_VERSION = "gsm8k-own5-1"
 """Changes with any character of the prompt."""
 
-HUB_ID = "openai/gsm8k"
 DEV_START = 7000
 MAX_NEW_TOKENS = 256
 STOP = Stop(strings=("Question:",), final_line=True)
@@ -60,6 +65,7 @@ EXAMPLES: tuple[tuple[str, str], ...] = (
     ),
 )
 SHOTS = len(EXAMPLES)
+FEW_SHOT = FewShot(PROMPT_VERSION, "Question: {question}\nAnswer:", INSTRUCTION, EXAMPLES)
 
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 
@@ -69,85 +75,32 @@ def plain_solution(answer: str) -> str:
     return _CALCULATOR_MARK.sub("", answer)
 
 
-def few_shot_prefix(shots: int) -> str:
-    """What stands before the question in plain mode: `shots` worked examples, each followed by an empty line."""
-    return "".join(f"Question: {question}\nAnswer: {answer}\n\n" for question, answer in EXAMPLES[:shots])
-
-
 def prompt(question: str, *, shots: int = SHOTS, chat: bool = False) -> Prompt:
-    """The prompt for one question.
-
-    Args:
-        shots: worked examples, 0..SHOTS.
-        chat: as turns, for the model's chat template; the instruction opens the first turn.
-    """
-    assert 0 <= shots <= SHOTS
-    if not chat:
-        return f"{few_shot_prefix(shots)}Question: {question}\nAnswer:"
-    turns = [turn for asked, answer in EXAMPLES[:shots] for turn in (("user", asked), ("assistant", answer))]
-    turns.append(("user", question))
-    first = (turns[0][0], f"{INSTRUCTION}\n\n{turns[0][1]}")
-    return Chat((first, *turns[1:]))
+    """The prompt for one question; see `FewShot.prompt`."""
+    return FEW_SHOT.prompt(question, shots=shots, chat=chat)
 
 
-def load(data: str | Path | None, split: str) -> tuple[Problem, ...]:
-    """The problems of a split.
-
-    Args:
-        data: a folder with the official `train.jsonl` and `test.jsonl`; or one JSONL file, which is then taken whole
-            whatever the split; or a hub id; None: HUB_ID.
-        split: "train", "dev" or "test".
-
-    Raises:
-        UnknownBenchmarkError: no such split.
-        ProblemFileError: a file or the hub cannot be read.
-    """
-    if split not in ("train", "dev", "test"):
-        raise UnknownBenchmarkError(
-            f"benchmark 'gsm8k': expected split train, dev or test, got '{split}'; use one of them"
-        )
-    official = "test" if split == "test" else "train"
-    if data is not None and Path(data).is_file():
-        return load_jsonl(data)
-    if data is not None and Path(data).is_dir():
-        problems = load_jsonl(Path(data) / f"{official}.jsonl")
-    elif data is not None and not _is_hub_id(str(data)):
-        raise ProblemFileError(
-            f"gsm8k data '{data}': expected a JSONL file, a folder with train.jsonl and test.jsonl, or a hub id, "
-            "got nothing of that name; check the path"
-        )
-    else:
-        problems = _from_hub(str(data or HUB_ID), official)
-    if split == "test":
-        return problems
-    return problems[:DEV_START] if split == "train" else _dev(problems, str(data))
+def load(data: str | Path | None, split: str, splits: str = "clean") -> tuple[Problem, ...]:
+    """The problems of a split; see `OfficialSet.load`."""
+    return OFFICIAL.load(data, split, splits)
 
 
-def _dev(problems: tuple[Problem, ...], where: str) -> tuple[Problem, ...]:
-    if len(problems) <= DEV_START:
+def _carve(train: tuple[Problem, ...], where: str) -> Parts:
+    if len(train) <= DEV_START:
         raise ProblemFileError(
             f"gsm8k data '{where}': expected more than {DEV_START} train problems, as the dev split starts there, "
-            f"got {len(problems)}; give the official train.jsonl, or one JSONL file as data"
+            f"got {len(train)}; give the official train.jsonl, or one JSONL file as data"
         )
-    return problems[DEV_START:]
+    return train[:DEV_START], train[DEV_START:]
 
 
-def _is_hub_id(name: str) -> bool:
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
-
-
-def _from_hub(hub_id: str, split: str) -> tuple[Problem, ...]:
-    import datasets
-
-    try:
-        rows: Any = datasets.load_dataset(hub_id, "main", split=split)
-    except (OSError, ValueError, RuntimeError) as error:  # What datasets and the hub client raise; they share no root.
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ProblemFileError(
-            f"gsm8k data '{hub_id}': expected a data set on the hub, got: {first[:160]}; "
-            "check the connection, or give a folder with train.jsonl and test.jsonl as data"
-        ) from error
-    return tuple(
-        problem_of(row, where=f"{hub_id}/{split} row {at}", default_id=f"{split}-{at:05d}")
-        for at, row in enumerate(rows)
-    )
+OFFICIAL = OfficialSet(
+    name="gsm8k",
+    hub_id="openai/gsm8k",
+    configs=("main",),
+    fields=Fields(),
+    checker=NUMBER,
+    carve=_carve,
+    test_size=1319,
+    paper_dev=100,
+)

@@ -2,15 +2,24 @@ import json
 
 import pytest
 
-from benchmarks import ScriptedEvaluator, Stop, UnknownBenchmarkError, load_benchmark, pocket, score
+from benchmarks import (
+    Chat,
+    Part,
+    Problem,
+    ScriptedEvaluator,
+    Suite,
+    UnknownBenchmarkError,
+    load_benchmark,
+    pocket,
+    score,
+)
 from benchmarks.answers import SCORER_VERSION
 from benchmarks.benchmark import NAMES
 from benchmarks.errors import ProblemFileError
-from benchmarks.scores import judge
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(UnknownBenchmarkError, match=r"expected one of pocket, gsm8k, jsonl, got 'gsm9k'; for"):
+    with pytest.raises(UnknownBenchmarkError, match=r"expected one of pocket, gsm8k, math, jsonl, got 'gsm9k'; for"):
         load_benchmark("gsm9k")
 
 
@@ -20,6 +29,21 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
         ("jsonl", {}, "expected data = PATH"),
         ("gsm8k", {"shots": 6}, r"expected shots in 0\.\.5, got 6"),
         ("gsm8k", {"shots": -1}, r"expected shots in 0\.\.5, got -1"),
+        ("math", {"shots": 6}, r"benchmark 'math': expected shots in 0\.\.5, got 6"),
+        ("math", {"checker": "exact"}, r"benchmark 'math': expected no checker, as it has its own, got 'exact'"),
+        ("math", {"splits": "own"}, r"benchmark 'math': expected splits clean or paper, got 'own'; use one of them"),
+        (
+            "jsonl",
+            {"data": "x", "splits": "paper"},
+            r"expected splits clean, got 'paper'; use clean: only gsm8k and math",
+        ),
+        ("pocket", {"splits": "paper"}, r"benchmark 'pocket': expected splits clean, got 'paper'"),
+        (
+            "jsonl",
+            {"data": "x", "checker": "regex"},
+            r"checker: expected one of number, math, exact, choice, got 'regex'",
+        ),
+        ("jsonl", {"data": "x", "checker": "choice", "shots": 1}, r"expected shots in 0\.\.0, got 1"),
         ("pocket", {"shots": 2}, "expected no chat and no shots"),
         ("pocket", {"chat": True}, "expected no chat and no shots"),
     ],
@@ -40,9 +64,9 @@ def test_pocket_asks_in_its_own_form_and_its_solutions_are_right():
     benchmark = load_benchmark("pocket")
     dev = benchmark.problems("dev")
     assert benchmark.prompt(dev[0]) == pocket.format_prompt(dev[0].question)
-    found = judge([problem.answer for problem in dev], dev, benchmark)
-    assert (found.strict, found.lenient, found.n) == (1.0, 1.0, 200)
-    assert set(found.families) == set(pocket.FAMILIES)
+    assert {benchmark.checker(problem.answer, problem.final) for problem in dev} == {(True, True)}
+    assert {problem.family for problem in dev} == set(pocket.FAMILIES)
+    assert (len(dev), benchmark.scorer_version, benchmark.ranks) == (200, SCORER_VERSION, "strict")
 
 
 def test_fresh_pocket_problems_repeat_with_their_seed_and_lie_in_no_frozen_split():
@@ -63,30 +87,58 @@ def test_a_folder_of_ones_own_has_splits_and_a_file_is_taken_whole(tmp_path):
     assert load_benchmark("jsonl", data=tmp_path / "test.jsonl").problems("dev")[0].question == "test?"
 
 
-def test_scores_count_right_answers_and_keep_their_bits(tmp_path):
-    lines = [{"question": f"{i}", "answer": f"#### {i}", "family": "odd" if i % 2 else "even"} for i in range(4)]
-    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    benchmark = load_benchmark("jsonl", data=tmp_path / "p.jsonl", shots=0)
-    replies = ["#### 0", "it is 1", "#### 2\nQuestion: 9", "none"]
-    evaluator = ScriptedEvaluator(lambda prompt, _: replies[int(prompt.split()[1])])
-    found = score(evaluator, benchmark.problems("dev"), benchmark)
-    assert (found.strict, found.lenient, found.n) == (0.5, 0.75, 4)
-    assert (found.bits, found.lenient_bits) == ("1010", "1110")
-    assert found.families == {"even": 1.0, "odd": 0.0}
-    assert found.standard_error == 0.25
-    assert found.scorer_version == SCORER_VERSION
-    assert found.interval().low < 0.5 < found.interval().high
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("gsm8k", {}, ("gsm8k-own5-1/5-shot", 256, "strict")),
+        ("math", {}, ("math-own5-1/5-shot", 512, "lenient")),
+        ("math", {"shots": 0, "chat": True, "max_new_tokens": 9}, ("math-own5-1/0-shot/chat", 9, "lenient")),
+        ("jsonl", {"data": "x"}, ("gsm8k-own5-1/5-shot", 256, "strict")),
+        ("jsonl", {"data": "x", "checker": "math", "shots": 2}, ("math-own5-1/2-shot", 512, "lenient")),
+        ("jsonl", {"data": "x", "checker": "exact"}, ("exact-1/0-shot", 256, "strict")),
+        ("jsonl", {"data": "x", "checker": "choice", "chat": True}, ("choice-1/0-shot/chat", 256, "strict")),
+    ],
+)
+def test_a_benchmark_is_asked_as_its_checker_needs(name, options, expected):
+    found = load_benchmark(name, **options)
+    assert (found.prompt_version, found.max_new_tokens, found.ranks) == expected
 
 
-def test_nothing_to_score_is_an_error_and_a_fault_is_never_a_zero():
-    benchmark = load_benchmark("pocket")
-    evaluator = ScriptedEvaluator(lambda *_: "")
-    with pytest.raises(ProblemFileError, match="expected at least one to score"):
-        score(evaluator, [], benchmark)
+@pytest.mark.parametrize(
+    ("checker", "line", "reply", "verdict", "asked"),
+    [
+        ("number", {"question": "a?", "answer": "#### 7"}, "it is 7", (False, True), "Question: a?\nAnswer:"),
+        ("math", {"question": "a?", "answer": r"\boxed{7}"}, r"\boxed{\frac{14}{2}}", (False, True), "a?\n\nSolution:"),
+        ("exact", {"question": "a?", "answer": "Paris"}, "#### paris", (True, True), "#### and the answer.\nAnswer:"),
+        ("choice", {"question": "a?", "answer": "B"}, "(B)", (True, True), "of the right choice.\nAnswer:"),
+    ],
+)
+def test_ones_own_problems_are_asked_and_judged_by_the_checker_one_names(
+    tmp_path, checker, line, reply, verdict, asked
+):
+    (tmp_path / "p.jsonl").write_text(json.dumps(line))
+    benchmark = load_benchmark("jsonl", data=tmp_path / "p.jsonl", checker=checker)
+    (problem,) = benchmark.problems("dev")
+    assert benchmark.checker(reply, problem.final) == verdict
+    assert benchmark.prompt(problem).endswith(asked)
+    assert benchmark.stop.cut(f"{reply}\n") == reply + "\n" * ("####" not in reply)
+    chat = load_benchmark("jsonl", data=tmp_path / "p.jsonl", checker=checker, shots=0, chat=True).prompt(problem)
+    assert isinstance(chat, Chat)
+    assert chat.turns[0][1].endswith("\n\na?")
 
-    class Broken(ScriptedEvaluator):
-        def answer(self, prompts, *, max_new_tokens: int, stop: Stop) -> list[str]:
-            raise RuntimeError("out of memory")
 
-    with pytest.raises(RuntimeError, match="out of memory"):
-        score(Broken(lambda *_: ""), benchmark.problems("dev"), benchmark)
+def test_paper_splits_are_chosen_by_name(tmp_path):
+    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "a?", "answer": "#### 7"}))
+    assert len(load_benchmark("gsm8k", data=tmp_path).problems("test")) == 1
+    with pytest.raises(ProblemFileError, match="expected the 1319 problems"):
+        load_benchmark("gsm8k", data=tmp_path, splits="paper").problems("test")
+
+
+def test_a_model_is_scored_on_math_by_meaning():
+    benchmark = load_benchmark("math", shots=0)
+    problems = tuple(Problem(f"{at}", f"{at}", "", final, "Algebra") for at, final in enumerate(("0.5", "x^2+x", "7")))
+    replies = [r"\boxed{\frac12}", r"so \boxed{x(x+1)}", r"7\nProblem: \boxed{7}"]
+    evaluator = ScriptedEvaluator(lambda prompt, _: replies[int(prompt.splitlines()[1])].replace(r"\n", "\n"))
+    found = score(evaluator, Suite([Part(benchmark, problems)]))
+    assert (found.strict_bits, found.lenient_bits) == ("100", "110")
+    assert found.bits == "110"

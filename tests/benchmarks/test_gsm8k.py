@@ -1,21 +1,24 @@
+import hashlib
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
 from benchmarks import Chat, ProblemFileError, UnknownBenchmarkError, gsm8k
-from benchmarks.answers import is_right
-from benchmarks.problems import final_of
+from benchmarks.answers import final_of, is_right
+from benchmarks.problems import refuse_overlap
 
 
-def rows(count):
-    return "\n".join(json.dumps({"question": f"q{i}?", "answer": f"<<1+1=2>>so\n#### {i}"}) for i in range(count))
+def rows(count, word="q"):
+    return "\n".join(json.dumps({"question": f"{word}{i}?", "answer": f"<<1+1=2>>so\n#### {i}"}) for i in range(count))
 
 
 @pytest.fixture
 def official(tmp_path):
     (tmp_path / "train.jsonl").write_text(rows(gsm8k.DEV_START + 5))
-    (tmp_path / "test.jsonl").write_text(rows(3))
+    (tmp_path / "test.jsonl").write_text(rows(3, "t"))
     return tmp_path
 
 
@@ -58,6 +61,17 @@ def test_splits_of_the_official_files_do_not_overlap(official):
     assert dev[0].question == f"q{gsm8k.DEV_START}?"
 
 
+def test_a_dev_problem_that_is_also_a_test_problem_is_left_out(official):
+    twin = json.loads(rows(gsm8k.DEV_START + 2).splitlines()[-1]) | {"answer": "#### 1"}
+    twin["question"] = "  " + twin["question"].upper()
+    (official / "test.jsonl").write_text(rows(3, "t") + "\n" + json.dumps(twin))
+    dev, test = gsm8k.load(official, "dev"), gsm8k.load(official, "test")
+    assert [p.question for p in dev] == [f"q{gsm8k.DEV_START + i}?" for i in (0, 2, 3, 4)]
+    refuse_overlap(dev, test)
+    (official / "test.jsonl").unlink()
+    assert len(gsm8k.load(official, "dev")) == 5  # nothing to overlap with
+
+
 def test_one_file_is_taken_whole(official):
     assert len(gsm8k.load(official / "test.jsonl", "dev")) == 3
 
@@ -70,6 +84,34 @@ def test_what_cannot_be_read_is_said_in_one_line(official, tmp_path):
     (tmp_path / "train.jsonl").write_text(rows(10))
     with pytest.raises(ProblemFileError, match=f"expected more than {gsm8k.DEV_START} train problems.* got 10"):
         gsm8k.load(tmp_path, "dev")
+
+
+def test_paper_splits_are_cut_from_the_official_test_set_alone(official):
+    with pytest.raises(ProblemFileError, match=r"expected the 1319 problems of the official test set, .* got 3; give"):
+        gsm8k.load(official, "dev", "paper")
+    with pytest.raises(UnknownBenchmarkError, match="expected split dev or test, got 'train'"):
+        gsm8k.load(official, "train", "paper")
+    (official / "test.jsonl").write_text(rows(1319, "t"))
+    dev, test = gsm8k.load(official, "dev", "paper"), gsm8k.load(official, "test", "paper")
+    assert (len(dev), len(test)) == (100, 1219)
+    assert {p.question for p in dev + test} == {f"t{i}?" for i in range(1319)}
+    assert (dev[0].id, dev[1].id) == ("test-00023", "test-00042")  # the same on every machine, for good
+    assert [p.id for p in dev] == sorted(p.id for p in dev)
+    assert gsm8k.load(official / "test.jsonl", "dev", "paper") == dev
+
+
+@pytest.mark.skipif("MERGEWRIGHT_DATA_DIR" not in os.environ, reason="MERGEWRIGHT_DATA_DIR names no folder with gsm8k/")
+def test_the_official_files_are_split_without_overlap():
+    data = Path(os.environ["MERGEWRIGHT_DATA_DIR"]) / "gsm8k"
+    sizes = {"clean": (473, 1319), "paper": (100, 1219)}
+    for splits, expected in sizes.items():
+        dev, test = gsm8k.load(data, "dev", splits), gsm8k.load(data, "test", splits)
+        assert (len(dev), len(test)) == expected
+        refuse_overlap(dev, test)
+    drawn = " ".join(p.id for p in gsm8k.load(data, "dev", "paper"))
+    assert drawn.startswith("test-00032 test-00034 test-00038 ")
+    assert hashlib.sha256(drawn.encode()).hexdigest().startswith("aefe77aa1c4fed39")  # for good
+    assert all(is_right(p.answer, p.final)[0] for p in gsm8k.load(data, "test"))
 
 
 def test_a_hub_out_of_reach_is_said_in_one_line(monkeypatch):
@@ -86,8 +128,17 @@ def test_a_hub_out_of_reach_is_said_in_one_line(monkeypatch):
 def test_hub_rows_become_problems(monkeypatch):
     import datasets
 
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [{"question": "q?", "answer": "a\n#### 4"}])
-    assert gsm8k.load("someone/gsm8k", "test")[0].final == "4"
+    asked = []
+
+    def load_dataset(*names, split):
+        asked.append((*names, split))
+        return [{"question": f"{split}?", "answer": "a\n#### 4"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    problem = gsm8k.load("someone/gsm8k", "test")[0]
+    assert (problem.final, problem.id) == ("4", "test-00001")
+    assert gsm8k.load(None, "test") == (problem,)
+    assert asked == [("someone/gsm8k", "main", "test"), ("openai/gsm8k", "main", "test")]
 
 
 def test_calculator_marks_are_taken_out():

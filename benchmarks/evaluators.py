@@ -5,7 +5,7 @@ candidate is a swap (a memory copy) and a batched greedy decode; nothing touches
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from benchmarks import llama
 from benchmarks.decoding import Decoder, Stop, Texts, greedy, shared_prefix
 from benchmarks.errors import ModelFolderError, PromptTooLongError, SwapError
 from benchmarks.generic import TransformersDecoder
-from benchmarks.host import memory_for, usable_device
+from benchmarks.host import is_want_of_memory, memory_for, usable_device
 
 DEFAULT_BATCH_SIZE = 100
 """Prompts decoded together; on a CPU more only spoils the caches. Part of the conditions: it orders float sums."""
@@ -38,6 +38,10 @@ class Evaluator(Protocol):
 
     To add one: pass `tests/benchmarks/test_evaluators.py`'s contract suite.
     """
+
+    @property
+    def incidents(self) -> Mapping[str, int]:
+        """What went wrong and was mended, by kind ("batch halved", "restarted"), with counts."""
 
     def swap(self, tensors: Mapping[str, Tensor]) -> None:
         """Overwrites the named weights, cast to the resident dtype; every weight not named becomes the base's again.
@@ -64,7 +68,8 @@ class TransformersEvaluator:
     """A Hugging Face causal LM in this process, on CPU or CUDA.
 
     Llama models run on the forward of `llama.py`, all others on their own. Prompts are sorted by length and cut into
-    batches of a fixed size, so answers do not depend on how many threads work on them.
+    batches of a fixed size, so answers do not depend on how many threads work on them. Where memory does not suffice the batches are
+    halved, from then on, down to one prompt.
 
     Args:
         folder: model folder or hub id; safetensors only, never with remote code.
@@ -110,8 +115,14 @@ class TransformersEvaluator:
         self._base = {name: view.detach().to("cpu", copy=True) for name, view in self._views.items()}
         self._dirty: set[str] = set()
         self._threads = threads if self._device.type == "cpu" else 1
+        self._incidents: dict[str, int] = {}
         self._batch_size = batch_size
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="evaluator")
+
+    @property
+    def incidents(self) -> Mapping[str, int]:
+        """See `Evaluator.incidents`."""
+        return dict(self._incidents)
 
     @torch.inference_mode()
     def swap(self, tensors: Mapping[str, Tensor]) -> None:
@@ -139,6 +150,19 @@ class TransformersEvaluator:
                 f"prompts: expected at most {self._context - max_new_tokens} tokens ({self._context} of context less "
                 f"{max_new_tokens} to answer), got {longest}; use fewer worked examples or shorter answers"
             )
+        while True:
+            try:
+                return self._answers(encoded, max_new_tokens, stop)
+            except (MemoryError, RuntimeError) as error:
+                if self._batch_size == 1 or not is_want_of_memory(error):
+                    raise
+            # outside the handler: the traceback holds the tensors of the batch that was too large
+            self._batch_size = min(self._batch_size, len(encoded)) // 2 or 1
+            self._incidents["batch halved"] = self._incidents.get("batch halved", 0) + 1
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _answers(self, encoded: Sequence[Sequence[int]], max_new_tokens: int, stop: Stop) -> list[str]:
         prefix = shared_prefix(encoded) if self._llama else 0
         order = sorted(range(len(encoded)), key=lambda at: (-len(encoded[at]), at))
         batches = [order[at : at + self._batch_size] for at in range(0, len(order), self._batch_size)]
@@ -151,11 +175,17 @@ class TransformersEvaluator:
 
         answers = [""] * len(encoded)
         before = torch.get_num_threads()
-        for batch, texts in zip(batches, self._pool.map(work, batches), strict=True):
-            for at, text in zip(batch, texts, strict=True):
-                answers[at] = text
-        if torch.get_num_threads() != before:  # The setting is per thread, but new threads copy the one set last.
-            torch.set_num_threads(before)
+        futures = [self._pool.submit(work, batch) for batch in batches]
+        try:
+            for batch, future in zip(batches, futures, strict=True):
+                for at, text in zip(batch, future.result(), strict=True):
+                    answers[at] = text
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+            if torch.get_num_threads() != before:  # The setting is per thread, but new threads copy the one set last.
+                torch.set_num_threads(before)
         return answers
 
     def close(self) -> None:
@@ -240,6 +270,7 @@ class ScriptedEvaluator:
         self._script = script
         self._shapes = shapes
         self._tensors: Mapping[str, Tensor] = {}
+        self.incidents: Mapping[str, int] = {}
 
     def swap(self, tensors: Mapping[str, Tensor]) -> None:
         """See `Evaluator.swap`; names and shapes are checked if shapes were given."""

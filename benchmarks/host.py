@@ -30,9 +30,14 @@ def usable_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def is_want_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice; every library says it in its own way."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
 @contextmanager
 def memory_for(work: str, advice: str) -> Iterator[None]:
-    """Turns the want of memory, which every library says in its own way, into one line.
+    """Turns the want of memory into one line.
 
     Raises:
         BenchmarkError: the memory did not suffice; bare, for it is the host's fault.
@@ -40,8 +45,7 @@ def memory_for(work: str, advice: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not any(words in str(error) for words in _NO_MEMORY):
+        if not is_want_of_memory(error):
             raise
         said = " ".join(str(error).split())[:160] or "nothing more is known"
         raise BenchmarkError(f"{work}: expected enough memory, got none ({said}); {advice}") from error

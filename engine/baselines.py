@@ -87,7 +87,7 @@ def tune_all(bench: Bench, store: Store, on_trial: Callable[[Trial], None]) -> N
 
         def score(parameters: Parameters, name: str = name) -> float:
             found = stored.get(trial_key(name, parameters))
-            return (found or remember(_try(bench, name, parameters))).score.strict
+            return (found or remember(_try(bench, name, parameters))).score.value
 
         tune(score, ranges, budget, seed=bench.config.campaign.seed)
 
@@ -146,7 +146,7 @@ def _try(bench: Bench, name: str, parameters: Parameters) -> Trial:
         raise HostError(
             f"baseline '{name}': expected a merge, got {result.reason}: {result.detail}; leave it out with baselines.names"
         )
-    return Trial(name, "human", parameters, bench.score_vectors(result.outputs).score)
+    return Trial(name, "human", parameters, bench.score_merge(result).score)
 
 
 def best_by_method(trials: tuple[Trial, ...]) -> list[Tuned]:
@@ -156,7 +156,7 @@ def best_by_method(trials: tuple[Trial, ...]) -> list[Tuned]:
     for trial in trials:
         if trial.kind == "human":
             spent[trial.name] = spent.get(trial.name, 0) + 1
-            if trial.name not in best or trial.score.strict > best[trial.name].score.strict:
+            if trial.name not in best or trial.score.value > best[trial.name].score.value:
                 best[trial.name] = trial
-    ranked = sorted(best.values(), key=lambda t: -t.score.strict)
+    ranked = sorted(best.values(), key=lambda t: -t.score.value)
     return [Tuned(trial, spent[trial.name]) for trial in ranked]

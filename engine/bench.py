@@ -6,30 +6,35 @@ a batched decode. The sandbox's zygote is started before any model or problem is
 
 from __future__ import annotations
 
-import os
+import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 
-from benchmarks.benchmark import Benchmark, load_benchmark
-from benchmarks.evaluators import Evaluator, TransformersEvaluator
-from benchmarks.problems import Problem, refuse_overlap
+from benchmarks.evaluators import Evaluator
 from benchmarks.scores import Score, score
+from benchmarks.statistics import ItemBits
+from benchmarks.suite import Suite
 from engine import locations
-from engine.config import CampaignConfig, ModelsSection, limits_of
+from engine.config import CampaignConfig, limits_of
 from engine.errors import ConfigError
-from engine.records import DevScore
+from engine.evaluating import open_evaluator
+from engine.stages import Stages
+from engine.store import Store
+from engine.suites import Sealed, open_suite
 from merges.checkpoints import Checkpoint
 from merges.contract import program_id
 from merges.probes import probe_jobs
 from merges.selection import select
 from merges.task_vectors import check_compatible, mergeable, task_jobs, tensor_seed
 from sandbox import ExecutionResult, Sandbox
+
+Tensors = Mapping[str, torch.Tensor]
+IsBeaten = Callable[[ItemBits], bool]
 
 LEVELS = ("NONE", "REDUCED", "FULL")
 
@@ -38,8 +43,25 @@ LEVELS = ("NONE", "REDUCED", "FULL")
 class Scored:
     """A score and the wall-clock seconds it took."""
 
-    score: DevScore
+    score: Score
     seconds: float
+
+
+@dataclass(frozen=True)
+class StoredVerdicts:
+    """What the archive knows of one model's answers to one suite; see `benchmarks.scores.Judged`."""
+
+    store: Store
+    model: str
+    suite: str
+
+    def known(self) -> tuple[ItemBits, ItemBits] | None:
+        """See `Judged.known`."""
+        return self.store.verdicts(self.model, self.suite)
+
+    def learn(self, strict: ItemBits, lenient: ItemBits) -> None:
+        """See `Judged.learn`."""
+        self.store.learn_verdicts(self.model, self.suite, strict, lenient)
 
 
 def expert_names(references: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,11 +75,6 @@ def expert_names(references: tuple[str, ...]) -> tuple[str, ...]:
             name = f"{plain}_{number}"
         names.append(name)
     return tuple(names)
-
-
-def thread_count(models: ModelsSection) -> int:
-    """Threads for scoring and training: as configured, else one per core, at most 16."""
-    return models.threads or max(1, min(os.cpu_count() or 1, 16))
 
 
 def open_sandbox(config: CampaignConfig, *, allow_none: bool = False) -> Sandbox:
@@ -82,28 +99,24 @@ def open_sandbox(config: CampaignConfig, *, allow_none: bool = False) -> Sandbox
     return sandbox
 
 
-def open_benchmark(config: CampaignConfig, split: str) -> tuple[Benchmark, tuple[Problem, ...]]:
-    """The campaign's benchmark and the problems of `split` ("dev" or "test"), cut to the configured number."""
-    section = config.benchmark
-    data = section.test_data if split == "test" and section.test_data else section.data
-    benchmark = load_benchmark(
-        section.name, data=data, shots=section.shots, chat=section.chat, max_new_tokens=section.max_new_tokens
-    )
-    problems = benchmark.problems(split)
-    limit = section.dev_limit if split == "dev" else section.test_limit
-    return benchmark, problems[:limit]
-
-
 class Bench:
     """Sandbox, task vectors, evaluator and dev problems of one campaign. A context manager; one caller at a time."""
 
     def __init__(self, config: CampaignConfig, *, allow_none: bool = False) -> None:
         """Open everything. `allow_none`: see `open_sandbox`.
 
+        Attributes:
+            stages: what its work takes.
+            dev: what candidates are asked.
+            test: what they are asked at the end.
+
         Raises:
             ConfigError, MergeUserError, BenchmarkUserError: something the campaign names cannot be used.
         """
         self.config = config
+        self.stages = Stages()
+        self._store: Store | None = None
+        self._incidents: Mapping[str, int] = {}
         self.sandbox = open_sandbox(config, allow_none=allow_none)
         try:
             self._open_models()
@@ -126,14 +139,10 @@ class Bench:
         self._bases = {job.name: job.base for job in jobs if job.base is not None}
         self._packed = self.sandbox.pack(jobs)
         self._probes = self.sandbox.pack(probe_jobs(len(self.experts)))
-        self.benchmark, self.dev = open_benchmark(self.config, "dev")
-        test = open_benchmark(self.config, "test")[1]  # a missing file shows now, not after hours
-        refuse_overlap(self.dev, test)
-        self.test_factor = len(test) / len(self.dev)  # the problems are met again only in the final
-        threads = thread_count(models)
-        options: dict[str, Any] = {"batch_size": self.config.benchmark.batch} if self.config.benchmark.batch else {}
-        self.evaluator: Evaluator = TransformersEvaluator(
-            base_path, dtype=getattr(torch, models.dtype), threads=threads, device=models.device, **options
+        self.dev = open_suite(self.config, "dev")
+        self.test = Sealed(self.config, self.dev)
+        self.evaluator: Evaluator = open_evaluator(
+            self.config.evaluator, models, base_path, batch=self.config.benchmark.batch
         )
         # A tensor that the resident model does not know is the user's to leave out: say so now, not after the first merge.
         self.evaluator.swap({name: self.base.read(name) for name in self.names})
@@ -154,49 +163,94 @@ class Bench:
         self._probes.close()
         self.sandbox.close()
 
+    def keep_verdicts_in(self, store: Store) -> None:
+        """From now on no model is asked a problem twice, in this process or a later one on the same archive."""
+        self._store = store
+
     def probe(self, source: str) -> ExecutionResult:
         """Run a program on the fixed probe tensors: cheap, and enough to see what it does."""
-        return self.sandbox.execute(source, self._probes)
+        with self.stages.watch("validate", 1):
+            return self.sandbox.execute(source, self._probes)
 
     def merge(self, source: str, parameters: Mapping[str, float] | None = None) -> ExecutionResult:
         """Run a program over the campaign's task vectors; random numbers from H(campaign seed, program, tensor name)."""
         run_seed, program = self.config.campaign.seed, program_id(source)
         seeds = {name: tensor_seed(run_seed, program, name) for name in self.names}
-        with self._packed.reseeded(seeds) as jobs:
+        with self.stages.watch("execute", 1), self._packed.reseeded(seeds) as jobs:
             return self.sandbox.execute(source, jobs, parameters)
 
-    def score_vectors(self, vectors: Mapping[str, torch.Tensor], problems: tuple[Problem, ...] | None = None) -> Scored:
-        """Score base + merged task vectors on `problems` (dev by default)."""
-        merged = {name: self._stored(name, self._bases[name] + vector) for name, vector in vectors.items()}
-        return self._score(merged, problems)
+    def score_merge(
+        self,
+        result: ExecutionResult,
+        *,
+        suite: Suite | None = None,
+        is_beaten: IsBeaten | None = None,
+        blocks: int | None = None,
+    ) -> Scored:
+        """Score base + the task vectors that a program made.
+
+        Args:
+            suite: None: dev.
+            is_beaten: see `benchmarks.scores.score`.
+            blocks: only the first so many blocks of the suite are asked; None: all.
+        """
+        vectors = result.outputs
+        assert vectors is not None, "a program that failed has no score"
+
+        def merged() -> Tensors:
+            return {name: self._stored(name, self._bases[name] + vector) for name, vector in vectors.items()}
+
+        return self._score(f"merge:{result.sha256}", merged, suite or self.dev, is_beaten, blocks)
 
     def _stored(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Round to the base's dtype: what is scored is what `apply` would write, not a finer model nobody can save."""
         return tensor.to(self.base.dtypes[name])
 
-    def score_model(self, name: str | None, problems: tuple[Problem, ...] | None = None) -> Scored:
+    def score_model(self, name: str | None, *, suite: Suite | None = None) -> Scored:
         """Score the seed (None) or an expert as it is, whole: tensors outside the merge included where shapes agree."""
-        if name is None:
-            return self._score({}, problems)
-        expert = self.experts[name]
-        shared = [n for n in self.base.names if n in expert.shapes and expert.shapes[n] == self.base.shapes[n]]
-        return self._score({n: expert.read(n) for n in shared}, problems)
 
-    def _score(self, tensors: Mapping[str, torch.Tensor], problems: tuple[Problem, ...] | None) -> Scored:
+        def whole() -> Tensors:
+            if name is None:
+                return {}
+            expert = self.experts[name]
+            shared = [n for n in self.base.names if n in expert.shapes and expert.shapes[n] == self.base.shapes[n]]
+            return {n: expert.read(n) for n in shared}
+
+        return self._score("seed" if name is None else f"expert:{name}", whole, suite or self.dev)
+
+    def _score(
+        self,
+        model: str,
+        tensors: Callable[[], Tensors],
+        suite: Suite,
+        is_beaten: IsBeaten | None = None,
+        blocks: int | None = None,
+    ) -> Scored:
+        """Score a model that the archive knows as `model`; `tensors` are made only if something has to be asked."""
+        self.test.refuse(suite)
         start = time.perf_counter()
-        self.evaluator.swap(tensors)
-        result = score(self.evaluator, problems if problems is not None else self.dev, self.benchmark)
-        return Scored(_dev_score(result), time.perf_counter() - start)
 
+        def swap() -> None:
+            with self.stages.watch("swap", 1):
+                self.evaluator.swap(tensors())
 
-def _dev_score(result: Score) -> DevScore:
-    return DevScore(
-        strict=result.strict,
-        lenient=result.lenient,
-        n=result.n,
-        standard_error=result.standard_error,
-        bits=result.bits,
-        lenient_bits=result.lenient_bits,
-        scorer_version=result.scorer_version,
-        families=dict(result.families),
-    )
+        judged = StoredVerdicts(self._store, model, self._conditions(suite)) if self._store else None
+        result = score(
+            self.evaluator,
+            suite,
+            is_beaten=is_beaten,
+            blocks=blocks,
+            judged=judged,
+            ready=swap,
+            watch=self.stages.watch,
+        )
+        if self._store and self.evaluator.incidents != self._incidents:
+            self._incidents = dict(self.evaluator.incidents)
+            self._store.set_meta("incidents", self._incidents)
+        return Scored(result, time.perf_counter() - start)
+
+    def _conditions(self, suite: Suite) -> str:
+        """Everything an answer depends on beside the model, as one hash: the suite, and how the evaluator computes."""
+        models, section = self.config.models, self.config.evaluator
+        how = (suite.digest, section.kind, models.dtype, models.device, self.config.benchmark.batch)
+        return hashlib.sha256(repr(how).encode()).hexdigest()

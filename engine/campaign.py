@@ -1,27 +1,31 @@
 """A discovery campaign, whole.
 
-    propose ──► assess (validate, run, score) ──► learn ─┐      then, once: the final on test problems
-       ▲─────────────────────────────────────────────────┘
+    search: propose ──► assess (validate, run, score) ──► learn ─┐      then, once: the final on test problems
+       ▲─────────────────────────────────────────────────────────┘
 
-Every step asks the archive what is done already, so a campaign killed anywhere goes on where it was and ends the same.
+Within a search the stages work ahead of each other: programs are written, validated and merged while an earlier one is scored. Every step asks
+the archive what is done already, so a campaign killed anywhere goes on where it was and ends the same.
 """
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from engine import locations, rundir
 from engine.assess import Known, assess_all
 from engine.baselines import tune_all
-from engine.bench import Bench, thread_count
-from engine.config import CampaignConfig
+from engine.bench import Bench
+from engine.evaluating import thread_count
 from engine.finale import run_final
 from engine.hashing import derived_seed
 from engine.learning import choose_pairs, train_dpo
+from engine.pipeline import ahead
 from engine.progress import Progress
 from engine.proposing import latest_generator, open_current, propose
 from engine.records import Outcome
 from engine.store import Store
+from engine.suites import describe
 
 
 def run_campaign(folder: Path, progress: Progress, *, allow_none: bool = False) -> None:
@@ -35,37 +39,38 @@ def run_campaign(folder: Path, progress: Progress, *, allow_none: bool = False) 
     with rundir.locked(folder), Bench(config, allow_none=allow_none) as bench:
         open_current(config, locations.model(config.generator.model)).close()  # a mistake shows before hours of tuning
         rundir.check_manifest(folder, rundir.manifest(config, bench))
-        store = Store.in_folder(folder, create=True)
-        progress.plan(len(bench.experts), bench.test_factor, store)
-        try:
-            with progress.stage("tune", 0, store):
+        with closing(Store.in_folder(folder, create=True)) as store:
+            bench.keep_verdicts_in(store)
+            store.set_meta("suites", {"dev": describe(bench.dev), "test": describe(bench.test.suite)})
+            progress.plan(len(bench.experts), len(bench.test.suite) / len(bench.dev), store)
+            with progress.phase("tune", 0, store, bench.stages):
                 tune_all(bench, store, progress.trial)
             for iteration in range(1, config.campaign.iterations + 1):
-                with progress.stage("propose", iteration, store):
-                    propose(config, folder, store, iteration, progress)
-                with progress.stage("assess", iteration, store):
-                    assess(bench, store, iteration, progress)
+                with progress.phase("search", iteration, store, bench.stages):
+                    search(bench, folder, store, iteration, progress)
                 if iteration < config.campaign.iterations:
-                    with progress.stage("learn", iteration, store):
-                        learn(config, folder, store, iteration, progress)
-            with progress.stage("final", config.campaign.iterations + 1, store):
+                    with progress.phase("learn", iteration, store, bench.stages):
+                        learn(bench, folder, store, iteration, progress)
+            with progress.phase("final", config.campaign.iterations + 1, store, bench.stages):
                 run_final(bench, store, progress.final)
             store.set_meta("state", {"finished": True, "digest": store.digest()})
-        finally:
-            store.close()
 
 
-def assess(bench: Bench, store: Store, iteration: int, progress: Progress) -> None:
-    """Validate, run and score this iteration's programs that are still pending, in order."""
-    pending = [c for c in store.candidates(iteration) if c.assessment.outcome is Outcome.PENDING]
-    for candidate, assessment in assess_all(bench, pending, Known(store.candidates())):
-        store.assess(candidate.number, assessment)
-        progress.assessed(candidate, assessment)
-        progress.check()
+def search(bench: Bench, folder: Path, store: Store, iteration: int, progress: Progress) -> None:
+    """Have this iteration's programs written, validated, run and scored, each stage ahead of the next; finished ones are left alone."""
+    earlier = [c for c in store.candidates() if c.assessment.outcome is not Outcome.PENDING]
+    written = propose(bench.config, folder, store, iteration, progress, bench.stages)
+    with closing(ahead(written, name="propose")) as candidates:
+        pending = (c for c in candidates if c.assessment.outcome is Outcome.PENDING)
+        for candidate, assessment in assess_all(bench, pending, Known(earlier), earlier):
+            store.assess(candidate.number, assessment)
+            progress.assessed(candidate, assessment)
+            progress.check()
 
 
-def learn(config: CampaignConfig, folder: Path, store: Store, iteration: int, progress: Progress) -> None:
+def learn(bench: Bench, folder: Path, store: Store, iteration: int, progress: Progress) -> None:
     """Update the generator on this iteration's measured programs, unless the method is `none` or there is nothing to learn from."""
+    config = bench.config
     if iteration in store.updates() or config.learn.method == "none" or config.generator.kind != "model":
         return
     pairs = choose_pairs({i: store.candidates(i) for i in range(1, iteration + 1)}, config.learn)
@@ -76,15 +81,11 @@ def learn(config: CampaignConfig, folder: Path, store: Store, iteration: int, pr
     if pairs:
         seed = derived_seed(config.campaign.seed, "learn", iteration, 0)
         source, _ = latest_generator(config, folder, store)
-        report |= train_dpo(
-            source,
-            pairs,
-            rundir.generator_folder(folder, iteration),
-            config.learn,
-            seed=seed,
-            threads=thread_count(config.models),
-            device=config.models.device,
-            check=progress.check,
-        )
+        target = rundir.generator_folder(folder, iteration)
+        threads, device = thread_count(config.models), config.models.device
+        with bench.stages.watch("learn", 1):
+            report |= train_dpo(
+                source, pairs, target, config.learn, seed=seed, threads=threads, device=device, check=progress.check
+            )
     store.add_update(iteration, config.learn.method, report)
     progress.learnt()

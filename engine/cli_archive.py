@@ -65,19 +65,18 @@ def show(
     Example: mergewright archive show runs/pocket-20260101-120000 3fa9c1d2
     """
     from engine import locations, rundir, tables
-    from engine.finale import final_table
     from engine.store import Store
     from engine.summary import candidate_facts, final_facts, lineage
 
     folder = locations.run_folder(run)
     store = Store.in_folder(folder)
     try:
-        candidates, finals, updates = store.candidates(), store.finals(), store.updates()
+        candidates, updates = store.candidates(), store.updates()
+        rows = tables.final_rows(rundir.read_config(folder), store)
     finally:
         store.close()
     chosen = _choose(candidates, program, run)
     related = lineage(candidates, updates, chosen)
-    rows = final_table(finals, seed=rundir.read_config(folder).campaign.seed)
     final = next((r for r in rows if (r.final.kind, r.final.name) == ("discovered", chosen.program.id)), None)
     if as_json:
         print(json.dumps({**candidate_facts(chosen, related), "test": final_facts(final) if final else None}))

@@ -285,42 +285,58 @@ def verify(folder: Annotated[Path, typer.Argument(help="A folder written by appl
 
 def score_command(
     model: Annotated[str, typer.Argument(help="A model: folder or hub id.")],
-    benchmark: Annotated[str, typer.Option(help="gsm8k, pocket, or jsonl (with --data).")] = "pocket",
+    benchmark: Annotated[str, typer.Option(help="gsm8k, math, pocket, or jsonl (with --data).")] = "pocket",
     data: Annotated[
-        str | None, typer.Option(help="A JSONL file or folder, where the benchmark is not shipped.")
+        str | None, typer.Option(help="A JSONL file or folder; without it gsm8k and math come from the hub.")
     ] = None,
-    split: Annotated[str, typer.Option(help="dev, test, or fresh:SEED (pocket).")] = "dev",
+    split: Annotated[str, typer.Option(help="dev, test, both (with the gap), or fresh:SEED (pocket).")] = "dev",
+    splits: Annotated[
+        str, typer.Option(help="clean: dev from the train problems; paper: both cut from the test problems.")
+    ] = "clean",
+    checker: Annotated[str | None, typer.Option(help="jsonl: number, math, exact or choice.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Another model, asked the same: paired difference.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
-    evaluator: Annotated[str, typer.Option(help="transformers.")] = "transformers",
-    shots: Annotated[int | None, typer.Option(help="Worked examples in the prompt (gsm8k, jsonl).")] = None,
+    shots: Annotated[int | None, typer.Option(help="Worked examples in the prompt; default 5, pocket 0.")] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the model's chat template.")] = False,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    evaluator: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    python: Annotated[str | None, typer.Option(help="Python of the environment that has vLLM.")] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="vLLM: devices that share the model.")] = 1,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch: Annotated[int | None, typer.Option(min=1, help="Prompts decoded together.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Score a model, with its 95 % interval.
+    """Score a model, with its 95 % interval; with --against, paired with another on the same problems.
 
-    Example: mergewright score pocket/seed --benchmark pocket --split test
+    Example: mergewright score pocket/expert_a --against pocket/seed --benchmark pocket --split test
     """
-    from engine.scoring import score_folder
+    from engine import tables
+    from engine.scoring import Question, score_folder, sections
 
-    facts = score_folder(
-        model,
+    models, answering = sections(
+        {"dtype": dtype, "device": device, "threads": threads},
+        {"kind": evaluator, "python": python, "tensor_parallel": tensor_parallel},
+    )
+    question = Question(
         benchmark=benchmark,
-        data=data,
         split=split,
-        limit=limit,
-        evaluator=evaluator,
+        data=data,
+        splits=splits,
+        checker=checker,
         shots=shots,
-        threads=threads,
+        chat=chat,
+        max_new_tokens=max_new_tokens,
+        limit=limit,
+        models=models,
+        evaluator=answering,
+        batch=batch,
     )
-    if as_json:
-        print(json.dumps(facts))
-        return
-    low, high = facts["interval"]
-    print(
-        f"{model} on {benchmark}/{split}: {100 * facts['strict']:.1f} % strict [{100 * low:.1f}, {100 * high:.1f}], {100 * facts['lenient']:.1f} % lenient, n = {facts['n']}, {facts['seconds']:.2f} s"
-    )
-    for family, share in facts["families"].items():
-        print(f"  {family:14s} {100 * share:5.1f} %")
+    facts = score_folder(model, question, against=against)
+    print(json.dumps(facts) if as_json else tables.score_text(facts))
 
 
 def doctor(as_json: Json = False) -> None:

@@ -23,6 +23,9 @@ Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
+BenchmarkName = Literal["pocket", "gsm8k", "math", "jsonl"]
+Splits = Literal["clean", "paper"]
+Checker = Literal["number", "math", "exact", "choice"]
 
 TAKES = {"slerp": 2, "nuslerp": 2, "nearswap": 1, "arcee_fusion": 1}
 """Human-made merges of just so many models."""
@@ -94,18 +97,67 @@ def limits_of(section: SandboxSection) -> Limits:
     )
 
 
-class BenchmarkSection(_Section):
-    """What scores."""
+class BenchmarkPart(_Section):
+    """One benchmark of several. What it leaves out is as in [benchmark]; `weight`: of its share of right answers in the score."""
 
-    name: Literal["pocket", "gsm8k", "jsonl"] = "pocket"
+    name: BenchmarkName
+    label: str | None = None
+    weight: Positive = 1.0
     data: str | None = None
     test_data: str | None = None
+    splits: Splits | None = None
+    checker: Checker | None = None
+    dev_limit: Count | None = None
+    test_limit: Count | None = None
+    shots: Annotated[int, Field(ge=0, le=8)] | None = None
+    chat: bool | None = None
+    max_new_tokens: Count | None = None
+
+
+class BenchmarkSection(_Section):
+    """What scores: one benchmark, or several with weights (`parts`, which then stand in place of `name`).
+
+    Racing: "sequential" stops a program that cannot be among the best of its iteration any more, "halving" asks ever fewer programs ever more, "none"
+    asks every program everything. `block`: problems between two looks; None: a quarter of them.
+    """
+
+    name: BenchmarkName = "pocket"
+    data: str | None = None
+    test_data: str | None = None
+    splits: Splits = "clean"
+    checker: Checker | None = None
     dev_limit: Count | None = None
     test_limit: Count | None = None
     shots: Annotated[int, Field(ge=0, le=8)] | None = None
     chat: bool = False
     max_new_tokens: Count | None = None
     batch: Count | None = None
+    parts: tuple[BenchmarkPart, ...] = ()
+    racing: Literal["sequential", "halving", "none"] = "sequential"
+    block: Count | None = None
+    race_error: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    halving_eta: Annotated[int, Field(ge=2, le=16)] = 2
+
+    @field_validator("parts")
+    @classmethod
+    def _labels_differ(cls, parts: tuple[BenchmarkPart, ...]) -> tuple[BenchmarkPart, ...]:
+        labels = [part.label or part.name for part in parts]
+        if len(set(labels)) < len(labels):
+            raise ValueError("a label of its own for each part (parts.label)")
+        return parts
+
+
+class EvaluatorSection(_Section):
+    """What answers: transformers in this process, or vLLM in one of its own.
+
+    `python`: of the environment that has vLLM; None: this one. `tensor_parallel`: devices that share the model. `memory`: share of each GPU, or GiB on a CPU
+    (where None is vLLM's own choice).
+    """
+
+    kind: Literal["transformers", "vllm"] = "transformers"
+    python: str | None = None
+    tensor_parallel: Count = 1
+    memory: Positive | None = None
 
 
 class BaselinesSection(_Section):
@@ -157,6 +209,7 @@ class CampaignConfig(_Section):
     generator: GeneratorSection = GeneratorSection()
     sandbox: SandboxSection = SandboxSection()
     benchmark: BenchmarkSection = BenchmarkSection()
+    evaluator: EvaluatorSection = EvaluatorSection()
     baselines: BaselinesSection = BaselinesSection()
     learn: LearnSection = LearnSection()
 
@@ -205,6 +258,8 @@ def _set(tree: dict[str, Any], setting: str) -> None:
     section = tree.setdefault(path[0], {})
     if not isinstance(section, dict):
         raise ConfigError(f"--set '{setting}': expected a section '{path[0]}', got a plain value in the campaign file")
+    if path == ["benchmark", "name"]:  # one benchmark in place of the several that the file may name
+        section.pop("parts", None)
     section[path[1]] = _value(text.strip())
 
 
@@ -222,13 +277,8 @@ def _explain(error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            section = CampaignConfig.model_fields.get(str(item["loc"][0]))
-            fields = (
-                _known_keys(section.annotation)
-                if section and len(item["loc"]) > 1
-                else tuple(CampaignConfig.model_fields)
-            )
-            parts.append(f"key '{key}': expected one of {', '.join(fields)}; got an unknown key")
+            known = ", ".join(_keys_at(item["loc"][:-1]))
+            parts.append(f"key '{key}': expected one of {known}; got an unknown key")
         else:
             expected = _plain(item["msg"])
             parts.append(f"key '{key}': expected {expected}, got {item['input']!r}" if key else f"expected {expected}")
@@ -245,5 +295,13 @@ def _plain(message: str) -> str:
     return re.sub(r"^String should match pattern '(.*)'$", r"text of the form \1", message)
 
 
-def _known_keys(section: Any) -> tuple[str, ...]:
-    return tuple(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else ()
+def _keys_at(place: Sequence[str | int]) -> tuple[str, ...]:
+    """The keys that are known in a section of the file; `place` is its path, as pydantic gives it."""
+    if not place:
+        return tuple(CampaignConfig.model_fields)
+    if len(place) > 1:
+        return tuple(BenchmarkPart.model_fields)  # the only section within a section
+    section = CampaignConfig.model_fields[str(place[0])].annotation
+    assert isinstance(section, type)
+    assert issubclass(section, BaseModel)
+    return tuple(section.model_fields)

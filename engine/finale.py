@@ -6,19 +6,22 @@ shown with simultaneous intervals, since the best of fourteen on test would be a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.statistics import Interval, PairedDifference, paired_difference, simultaneous_intervals, wilson
+from benchmarks.statistics import Interval, PairedDifference, paired_difference, simultaneous_intervals, wilson_share
 from engine.baselines import best_by_method
-from engine.bench import Bench, Scored, open_benchmark
+from engine.bench import Bench
 from engine.errors import HostError
 from engine.learning import scored_best_first
+from engine.pipeline import ahead
 from engine.records import Candidate, Final
 from engine.store import Store
 from merges import library
+from sandbox import ExecutionResult
 
 LEVEL = 0.95
 RESAMPLES = 40_000  # of the bootstrap: at a fifteenth of 5 % a tail must still hold some sixty of them
@@ -48,26 +51,34 @@ def run_final(bench: Bench, store: Store, on_final: Callable[[Final], None]) -> 
     subjects = _subjects(bench, store)
     if all((kind, name) in done for kind, name, *_ in subjects):
         return
-    _, problems = open_benchmark(bench.config, "test")
-    for kind, name, rank, dev, parameters, source in subjects:
-        if (kind, name) in done:
-            continue
-        if source is None:
-            scored: Scored = bench.score_model(None if kind == "seed" else name, problems)
-        else:
-            result = bench.merge(source, parameters)
-            if result.outputs is None:  # it ran on dev with the same tensors and seeds: something outside it changed
-                raise HostError(
-                    f"final: program {name} ran in the search and fails now ({result.reason}: {result.detail}); resume to try again"
-                )
-            scored = bench.score_vectors(result.outputs, problems)
-        final = Final(name, kind, rank, dev, parameters, scored.score)
-        store.add_final(final)
-        on_final(final)
+    suite = bench.test.open(store)
+    waiting = [subject for subject in subjects if (subject[0], subject[1]) not in done]
+    with closing(ahead(_merged(bench, waiting), by=1, name="sandbox")) as merged:
+        for (kind, name, rank, dev, parameters, _), result in merged:
+            if result is None:
+                scored = bench.score_model(None if kind == "seed" else name, suite=suite)
+            else:
+                scored = bench.score_merge(result, suite=suite)
+            final = Final(name, kind, rank, dev, parameters, scored.score)
+            store.add_final(final)
+            on_final(final)
 
 
 Subject = tuple[str, str, int, float, Mapping[str, float], str | None]
 """kind, name, rank on dev within its kind, dev share, hyper-parameters, source (None: a model as it is)"""
+
+
+def _merged(bench: Bench, subjects: Sequence[Subject]) -> Iterator[tuple[Subject, ExecutionResult | None]]:
+    """Each subject with its merge, which the sandbox makes while the one before is scored; None for a model as it is."""
+    for subject in subjects:
+        _, name, _, _, parameters, source = subject
+        result = None if source is None else bench.merge(source, parameters)
+        if result is not None and result.outputs is None:
+            # it ran on dev with the same tensors and seeds: something outside it changed
+            raise HostError(
+                f"final: program {name} ran in the search and fails now ({result.reason}: {result.detail}); resume to try again"
+            )
+        yield subject, result
 
 
 def _subjects(bench: Bench, store: Store) -> list[Subject]:
@@ -75,11 +86,11 @@ def _subjects(bench: Bench, store: Store) -> list[Subject]:
     subjects: list[Subject] = []
     for kind in ("seed", "expert"):
         same = [t for t in trials if t.kind == kind]
-        ranks = {t.name: rank for rank, t in enumerate(sorted(same, key=lambda t: -t.score.strict), start=1)}
-        subjects += [(kind, t.name.removeprefix("expert:"), ranks[t.name], t.score.strict, {}, None) for t in same]
+        ranks = {t.name: rank for rank, t in enumerate(sorted(same, key=lambda t: -t.score.value), start=1)}
+        subjects += [(kind, t.name.removeprefix("expert:"), ranks[t.name], t.score.value, {}, None) for t in same]
     for rank, tuned in enumerate(best_by_method(trials), start=1):
         trial = tuned.trial
-        subjects.append(("human", trial.name, rank, trial.score.strict, trial.parameters, library.source(trial.name)))
+        subjects.append(("human", trial.name, rank, trial.score.value, trial.parameters, library.source(trial.name)))
     for rank, candidate in enumerate(finalists(store, bench.config.campaign.finalists), start=1):
         subjects.append(
             ("discovered", candidate.program.id, rank, candidate.score or 0.0, {}, candidate.program.source)
@@ -88,34 +99,40 @@ def _subjects(bench: Bench, store: Store) -> list[Subject]:
 
 
 def finalists(store: Store, count: int) -> list[Candidate]:
-    """The `count` best new programs by dev score; of equals the earlier one."""
+    """The `count` best new programs by dev score; of equals the earlier one. Who was stopped in a race comes after all who were not."""
     return scored_best_first(store.candidates())[:count]
 
 
-def final_table(finals: tuple[Final, ...], *, seed: int) -> list[Row]:
-    """The rows of the final, in the order seed, experts, human-made by dev rank, discovered by dev rank."""
+def final_table(finals: tuple[Final, ...], *, seed: int, weights: Sequence[float] | None = None) -> list[Row]:
+    """The rows of the final, in the order seed, experts, human-made by dev rank, discovered by dev rank.
+
+    Args:
+        seed: of the bootstrap.
+        weights: of the test problems, where they do not count alike.
+    """
     human = next((f for f in finals if f.kind == "human" and f.rank == 1), None)
     others = [f for f in finals if f.kind == "discovered" and f.rank > 1]
     joint = (
-        simultaneous_intervals([f.score.bits.count("1") for f in others], others[0].score.n, LEVEL) if others else []
+        simultaneous_intervals([f.score.value for f in others], others[0].score.effective_n, LEVEL) if others else []
     )
     simultaneous = {f.name: interval for f, interval in zip(others, joint, strict=True)}
     rows = []
     for final in finals:
-        k, n = final.score.bits.count("1"), final.score.n
         special = simultaneous.get(final.name) if final.kind == "discovered" else None
         against = None
         if human and final is not human:
-            against = _against(final, human, seed, len(others) if special else 1)
-        rows.append(Row(final, special or wilson(k, n, LEVEL), special is not None, against))
+            against = _against(final, human, seed, len(others) if special else 1, weights)
+        interval = special or wilson_share(final.score.value, final.score.effective_n, LEVEL)
+        rows.append(Row(final, interval, special is not None, against))
     return rows
 
 
-def _against(final: Final, human: Final, seed: int, together: int) -> PairedDifference:
+def _against(final: Final, human: Final, seed: int, together: int, weights: Sequence[float] | None) -> PairedDifference:
     """The paired difference, at a level and with a p-value that hold for `together` comparisons at once."""
     level = 1 - (1 - LEVEL) / together
+    rng = np.random.default_rng(seed)
     plain = paired_difference(
-        final.score.bits, human.score.bits, np.random.default_rng(seed), level=level, resamples=RESAMPLES
+        final.score.bits, human.score.bits, rng, weights=weights, level=level, resamples=RESAMPLES
     )
     interval = replace(plain.interval, level=LEVEL)
     return replace(plain, interval=interval, p_value=min(1.0, together * plain.p_value))

@@ -37,9 +37,12 @@ class Pair:
 
 
 def scored_best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """New, working candidates by dev score, best first; of equals the earlier one first."""
+    """New, working candidates by dev score, best first; of equals the earlier one first.
+
+    Candidates that were stopped in a race come after all that were not, by what they had shown: they could not reach the best any more.
+    """
     scored = [c for c in candidates if c.assessment.outcome is Outcome.OK]
-    return sorted(scored, key=lambda c: (-(c.score or 0.0), c.number))
+    return sorted(scored, key=lambda c: (not c.complete, -(c.score or 0.0), c.number))
 
 
 def choose_pairs(by_iteration: Mapping[int, Sequence[Candidate]], section: LearnSection) -> list[Pair]:

@@ -1,4 +1,4 @@
-"""Live progress: stage, candidates per minute, valid rate, best so far, time left; and the points where a run may stop in order.
+"""Live progress: phase, candidates per minute, valid rate, best so far, time left; and the points where a run may stop in order.
 
 On a terminal one live line is redrawn, elsewhere (CI, a log) a plain line is printed every few seconds. Clock and console are passed in.
 """
@@ -17,6 +17,7 @@ from engine.baselines import planned_evaluations
 from engine.config import CampaignConfig
 from engine.errors import Interrupted
 from engine.records import Assessment, Candidate, Final, Outcome, Trial
+from engine.stages import Stages
 from engine.store import Store
 
 PLAIN_LINE_SECONDS = 10.0
@@ -44,14 +45,15 @@ class Progress:
         self._start = clock()
         self._stop: str | None = None
         self._status: Status | None = None
-        self._stage, self._iteration, self._stage_start = "", 0, self._start
+        self._phase, self._iteration, self._phase_start = "", 0, self._start
         self._printed = float("-inf")
-        self._count = self._assessed = self._valid = 0
+        self._count = self._assessed = self._valid = self._proposed = 0
+        self._account: Callable[[], None] = lambda: None
         self._best: float | None = None
         self._planned: Mapping[str, int] = {}
         self._test_factor = 1.0
         self._finished: Counter[str] = Counter()  # units, those of earlier starts included
-        self._paced: Counter[str] = Counter()  # units of the stages that ended since the start, and their seconds
+        self._paced: Counter[str] = Counter()  # units of the phases that ended since the start, and their seconds
         self._spent: dict[str, float] = {}
 
     def request_stop(self, reason: str) -> None:
@@ -71,7 +73,7 @@ class Progress:
             raise Interrupted(f"stopped in order ({self._stop}); nothing is lost. Go on with: {self._hint}")
 
     def plan(self, experts: int, test_factor: float, store: Store) -> None:
-        """Count the units of every stage, so that the time left can be shown; what the archive holds is done.
+        """Count the units of every phase, so that the time left can be shown; what the archive holds is done.
 
         Args:
             experts: number of experts.
@@ -79,29 +81,29 @@ class Progress:
             store: the archive.
         """
         campaign, baselines, self._test_factor = self._config.campaign, self._config.baselines, test_factor
-        programs, models = campaign.iterations * campaign.programs, 1 + experts
+        models = 1 + experts
         self._planned = {
             "tune": models + planned_evaluations(baselines, experts),
-            "propose": programs,
-            "assess": programs,
+            "search": campaign.iterations * campaign.programs,
             "learn": campaign.iterations - 1,
             "final": models + len(baselines.names) + campaign.finalists,
         }
         earlier = store.candidates()
-        self._best = max((c.score for c in earlier if c.score is not None), default=None)
+        self._best = max((c.score for c in earlier if c.score is not None and c.complete), default=None)
         self._finished = Counter(
             tune=len(store.trials()),
-            propose=len(earlier),
-            assess=sum(c.assessment.outcome is not Outcome.PENDING for c in earlier),
+            search=sum(c.assessment.outcome is not Outcome.PENDING for c in earlier),
             learn=len(store.updates()),
             final=len(store.finals()),
         )
 
     @contextmanager
-    def stage(self, name: str, iteration: int, store: Store) -> Iterator[None]:
-        """Show a stage, and add its wall-clock seconds and count to the archive however it ends."""
+    def phase(self, name: str, iteration: int, store: Store, stages: Stages) -> Iterator[None]:
+        """Show a phase, and add its wall-clock seconds, its count, and what its stages took to the archive however it ends."""
         self.check()
-        self._stage, self._iteration, self._stage_start, self._count = name, iteration, self._clock(), 0
+        self._phase, self._iteration, self._phase_start, self._count = name, iteration, self._clock(), 0
+        self._proposed = len(store.candidates(iteration)) if name == "search" else 0
+        self._account = lambda: _spend(store, iteration, stages)
         try:
             if self._console and self._console.is_terminal:
                 with self._console.status(self._line()) as self._status:
@@ -111,17 +113,20 @@ class Progress:
                 yield
         finally:
             self._status = None
-            seconds = self._clock() - self._stage_start
+            seconds = self._clock() - self._phase_start
             self._spent[name] = self._spent.get(name, 0.0) + seconds
             self._paced[name] += self._count
-            self._stage = ""
-            if self._count or seconds > 0.05:  # a stage that a resumed run only passes through is no work
+            self._phase = ""
+            if self._count or seconds > 0.05:  # a phase that a resumed run only passes through is no work
                 store.spend(iteration, name, seconds, self._count)
+                self._account()
+            self._account = lambda: None
 
     def trial(self, trial: Trial) -> None:
         """A model or human-made merge was scored on dev."""
         self._count += 1
         self._finished["tune"] += 1
+        self._account()
         self._show()
         self.check()
 
@@ -129,21 +134,21 @@ class Progress:
         """The generator was trained."""
         self._count += 1
         self._finished["learn"] += 1
+        self._account()
         self._show()
 
     def proposed(self, count: int) -> None:
-        """A batch of programs was written."""
-        self._count += count
-        self._finished["propose"] += count
-        self._show()
+        """A batch of programs was written; called from the thread that writes."""
+        self._proposed += count
 
     def assessed(self, candidate: Candidate, assessment: Assessment) -> None:
         """A candidate was completed."""
         self._count += 1
         self._assessed += 1
-        self._finished["assess"] += 1
+        self._finished["search"] += 1
+        self._account()
         self._valid += assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)
-        score = assessment.score.strict if assessment.score else None
+        score = assessment.score.value if assessment.score and assessment.score.complete else None
         if score is not None and (self._best is None or score > self._best):
             self._best = score
         self._show()
@@ -152,6 +157,7 @@ class Progress:
         """A subject was scored on test."""
         self._count += 1
         self._finished["final"] += 1
+        self._account()
         self._show()
         self.check()
 
@@ -167,12 +173,14 @@ class Progress:
     def _line(self) -> str:
         campaign = self._config.campaign
         elapsed = self._clock() - self._start
-        where = {"tune": "tuning human-made merges", "final": "final on test problems"}.get(self._stage)
-        where = where or f"iteration {self._iteration}/{campaign.iterations}: {self._stage}"
+        where = {"tune": "tuning human-made merges", "final": "final on test problems"}.get(self._phase)
+        where = where or f"iteration {self._iteration}/{campaign.iterations}: {self._phase}"
         parts = [f"{_clock_text(elapsed)}  {where} {self._count or ''}".rstrip()]
-        if self._stage == "assess" and self._count:
-            seconds = max(self._clock() - self._stage_start, 1e-9)
+        if self._phase == "search" and self._count:
+            seconds = max(self._clock() - self._phase_start, 1e-9)
             parts.append(f"{60 * self._count / seconds:.0f} candidates/min")
+            if self._proposed < campaign.programs:
+                parts.append(f"{self._proposed} of {campaign.programs} written")
         if self._assessed:
             parts.append(f"valid {100 * self._valid / self._assessed:.0f} %")
         if self._best is not None:
@@ -183,31 +191,36 @@ class Progress:
         return " · ".join(parts)
 
     def _time_left(self) -> float | None:
-        """Seconds of work ahead, each stage at its own pace since the start; of a stage not yet met, at the pace of the scores before it."""
+        """Seconds of work ahead, each phase at its own pace since the start; of a phase not yet met, at the pace of the scores before it."""
         left = 0.0
-        for stage, total in self._planned.items():
-            pace = self._pace(stage)
+        for phase, total in self._planned.items():
+            pace = self._pace(phase)
             if pace is None:
-                pace = self._guess(stage)
+                pace = self._guess(phase)
             if pace is None:
                 return None
-            left += pace * max(0, total - self._finished[stage])
+            left += pace * max(0, total - self._finished[phase])
         return left if self._planned else None
 
-    def _pace(self, stage: str) -> float | None:
-        """Seconds a unit of a stage since the start of this process; None before its first."""
-        here = stage == self._stage
-        spent = self._spent.get(stage, 0.0) + (self._clock() - self._stage_start if here else 0.0)
-        count = self._paced[stage] + (self._count if here else 0)
+    def _pace(self, phase: str) -> float | None:
+        """Seconds a unit of a phase since the start of this process; None before its first."""
+        here = phase == self._phase
+        spent = self._spent.get(phase, 0.0) + (self._clock() - self._phase_start if here else 0.0)
+        count = self._paced[phase] + (self._count if here else 0)
         return spent / count if count else None
 
-    def _guess(self, stage: str) -> float | None:
-        """Seconds a unit of a stage that has not begun: a program costs a score, and in the final one of all test problems."""
-        factor = {"assess": 1.0, "final": self._test_factor}.get(stage)
+    def _guess(self, phase: str) -> float | None:
+        """Seconds a unit of a phase that has not begun: a program costs a score, and in the final one of all test problems."""
+        factor = {"search": 1.0, "final": self._test_factor}.get(phase)
         if factor is None:
-            return 0.0  # of writing and learning only having met them tells
-        score = self._pace("tune") or self._pace("assess")
+            return 0.0  # of learning only having met it tells
+        score = self._pace("tune") or self._pace("search")
         return None if score is None else factor * score
+
+
+def _spend(store: Store, iteration: int, stages: Stages) -> None:
+    if spent := stages.take():
+        store.spend_on_stages(iteration, spent)
 
 
 def _clock_text(seconds: float) -> str:

@@ -7,14 +7,13 @@ Scores are fractions 0..1; seconds are wall clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+
+from benchmarks.scores import Score
 
 ProgramId = str
 """12 hex digits of the canonical syntax tree (`merges.contract.program_id`)."""
-
-ItemBits = str
-"""One '0' or '1' per problem, in the benchmark's order."""
 
 
 class Outcome(StrEnum):
@@ -70,29 +69,6 @@ class Program:
 
 
 @dataclass(frozen=True)
-class DevScore:
-    """A score on dev problems, as stored.
-
-    Attributes:
-        strict, lenient: shares of right answers by the two extraction rules; `strict` ranks.
-        n: problems.
-        standard_error: of `strict`.
-        bits, lenient_bits: per problem.
-        families: strict share per family of problems.
-        scorer_version: of the rules that judged.
-    """
-
-    strict: float
-    lenient: float
-    n: int
-    standard_error: float
-    bits: ItemBits
-    lenient_bits: ItemBits
-    scorer_version: str
-    families: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Assessment:
     """What validation, sandbox and scoring found out about one candidate.
 
@@ -103,7 +79,7 @@ class Assessment:
         duplicate_of: id of the earlier program that behaves the same.
         behaviour: hash of the outputs on probe tensors.
         sha256: of the merged task vectors.
-        score: None unless the outcome is OK.
+        score: None unless the outcome is OK. Not complete where the candidate was stopped in a race.
         execute_seconds, score_seconds, peak_memory_bytes, isolation: costs, and under what isolation it ran.
     """
 
@@ -115,7 +91,7 @@ class Assessment:
     duplicate_of: ProgramId | None = None
     behaviour: str | None = None
     sha256: str | None = None
-    score: DevScore | None = None
+    score: Score | None = None
     execute_seconds: float = 0.0
     score_seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -140,8 +116,13 @@ class Candidate:
 
     @property
     def score(self) -> float | None:
-        """Dev score 0..1, or None where there is none."""
-        return self.assessment.score.strict if self.assessment.score else None
+        """Dev score 0..1, or None where there is none; of a candidate that was stopped in a race, of the problems asked."""
+        return self.assessment.score.value if self.assessment.score else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has a score on all dev problems: only such scores may be the best."""
+        return self.assessment.score is not None and self.assessment.score.complete
 
 
 @dataclass(frozen=True)
@@ -158,7 +139,7 @@ class Trial:
     name: str
     kind: str
     parameters: Mapping[str, float]
-    score: DevScore
+    score: Score
 
 
 @dataclass(frozen=True)
@@ -179,4 +160,4 @@ class Final:
     rank: int
     dev: float
     parameters: Mapping[str, float]
-    score: DevScore
+    score: Score

@@ -24,10 +24,12 @@ import torch
 from blake3 import blake3
 
 from engine import locations
-from engine.bench import Bench, open_benchmark, thread_count
+from engine.bench import Bench
 from engine.config import CampaignConfig, build_config
 from engine.errors import HostError, RunError
+from engine.evaluating import thread_count
 from engine.hashing import problems_hash, weights_hash
+from engine.suites import problems_of
 
 RECORDED_PACKAGES = (
     "mergewright",
@@ -147,7 +149,6 @@ def generator_folder(folder: Path, iteration: int) -> Path:
 
 def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
     """What has to be the same for a run to be the same: versions, configuration, inputs by hash; and the machine, for the reader."""
-    _, test = open_benchmark(config, "test")
     return {
         "campaign": blake3(config.model_dump_json(exclude={"campaign": {"max_hours"}}).encode()).hexdigest(),
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
@@ -159,8 +160,8 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
                 for name, expert in bench.experts.items()
             },
             "generator": _generator_identity(config),
-            "dev": problems_hash(bench.dev),
-            "test": problems_hash(test),
+            "dev": problems_hash(problems_of(bench.dev)),
+            "test": problems_hash(problems_of(bench.test.suite)),
         },
         "merged_tensors": len(bench.names),
         "isolation": {"level": bench.sandbox.isolation.level, "missing": list(bench.sandbox.isolation.missing)},

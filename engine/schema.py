@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, Engine, Float, Integer, String, Text, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Base(DeclarativeBase):
@@ -38,7 +38,7 @@ class CandidateRow(Base):
     duplicate_of: Mapped[str | None] = mapped_column(String(32))
     behaviour: Mapped[str | None] = mapped_column(String(64), index=True)
     sha256: Mapped[str | None] = mapped_column(String(64))
-    strict: Mapped[float | None] = mapped_column(Float, index=True)
+    value: Mapped[float | None] = mapped_column(Float, index=True)
     score: Mapped[dict[str, Any] | None]
     execute_seconds: Mapped[float]
     score_seconds: Mapped[float]
@@ -81,8 +81,28 @@ class UpdateRow(Base):
     report: Mapped[dict[str, Any]]
 
 
+class PhaseRow(Base):
+    """Wall-clock seconds and counts of a phase (tune, search, learn, final) of an iteration, summed over sessions."""
+
+    __tablename__ = "phases"
+    iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    phase: Mapped[str] = mapped_column(String(32), primary_key=True)
+    seconds: Mapped[float]
+    count: Mapped[int]
+
+
+class VerdictRow(Base):
+    """What is known of one model's answers to one suite: bits of both readings, '-' where nothing was asked."""
+
+    __tablename__ = "verdicts"
+    model: Mapped[str] = mapped_column(String(160), primary_key=True)
+    suite: Mapped[str] = mapped_column(String(64), primary_key=True)
+    strict: Mapped[str] = mapped_column(Text)
+    lenient: Mapped[str] = mapped_column(Text)
+
+
 class StageRow(Base):
-    """Wall-clock seconds and counts of a stage of an iteration, summed over sessions."""
+    """Busy seconds and counts of a stage (`stages.STAGES`) of an iteration, summed over sessions; stages overlap."""
 
     __tablename__ = "stages"
     iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)

@@ -1,62 +1,152 @@
-"""`score`: one model on one benchmark, with its interval."""
+"""`score`: one model on one benchmark with its interval, alone or paired with another model on the same problems."""
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.benchmark import load_benchmark
-from benchmarks.evaluators import TransformersEvaluator
-from benchmarks.scores import score
+import numpy as np
+
+from benchmarks.benchmark import Benchmark, load_benchmark
+from benchmarks.scores import Score, score
+from benchmarks.statistics import Interval, newcombe, paired_difference
+from benchmarks.suite import Part, Suite
 from engine import locations
-from engine.errors import UserError
+from engine.config import EvaluatorSection, ModelsSection, build_config
+from engine.evaluating import open_evaluator
 from merges.checkpoints import Checkpoint
 
-EVALUATORS = ("transformers",)
+BOTH = "both"
+"""A split: dev and test, and the gap between them."""
 
 
-def score_folder(
-    model: str,
-    *,
-    benchmark: str,
-    data: str | None,
-    split: str,
-    limit: int | None,
-    evaluator: str,
-    shots: int | None,
-    threads: int,
-) -> dict[str, Any]:
-    """Score a model folder or hub id; facts as plain values, shares 0..1, `interval` Wilson 95 % of the strict share.
+@dataclass(frozen=True)
+class Question:
+    """What `score` is asked.
+
+    Attributes:
+        benchmark, data, splits, checker, shots, chat, max_new_tokens: as in `load_benchmark`; None: its default.
+        split: "dev", "test", "fresh:SEED" (pocket), or BOTH.
+        limit: only the first so many problems of each split.
+        models: dtype, device and threads.
+        evaluator: what answers.
+        batch: prompts decoded together; None: the evaluator's default.
+    """
+
+    benchmark: str
+    split: str
+    data: str | None = None
+    splits: str = "clean"
+    checker: str | None = None
+    shots: int | None = None
+    chat: bool = False
+    max_new_tokens: int | None = None
+    limit: int | None = None
+    models: ModelsSection = field(default_factory=ModelsSection)
+    evaluator: EvaluatorSection = field(default_factory=EvaluatorSection)
+    batch: int | None = None
+
+    def load(self) -> Benchmark:
+        """The benchmark; raises BenchmarkUserError."""
+        return load_benchmark(
+            self.benchmark,
+            data=self.data,
+            shots=self.shots,
+            chat=self.chat,
+            max_new_tokens=self.max_new_tokens,
+            splits=self.splits,
+            checker=self.checker,
+        )
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A score of one split and the wall-clock seconds it took, loading not included."""
+
+    score: Score
+    seconds: float
+
+
+def sections(models: Mapping[str, Any], evaluator: Mapping[str, Any]) -> tuple[ModelsSection, EvaluatorSection]:
+    """Options of the command as sections of a campaign, which know what they may be; raises ConfigError."""
+    tree = {"models": dict(models), "evaluator": dict(evaluator)}
+    config = build_config(tree, source="score")
+    return config.models, config.evaluator
+
+
+def score_folder(model: str, question: Question, *, against: str | None = None) -> dict[str, Any]:
+    """Score a model folder or hub id; facts as plain values, shares 0..1, intervals of 95 %.
+
+    Args:
+        against: another model, asked the same; the facts then hold the paired difference.
 
     Raises:
         UserError, BenchmarkUserError, CheckpointError: one line each.
     """
-    if evaluator not in EVALUATORS:
-        raise UserError(f"--evaluator: expected one of {', '.join(EVALUATORS)}, got '{evaluator}'; choose one")
-    loaded = load_benchmark(benchmark, data=data, shots=shots)
-    problems = loaded.problems(split)[:limit]
+    benchmark = question.load()
+    names = ("dev", "test") if question.split == BOTH else (question.split,)
+    suites = {name: Suite([Part(benchmark, benchmark.problems(name)[: question.limit])]) for name in names}
+    mine = _ask(model, suites, question)
+    facts: dict[str, Any] = {"model": model, "benchmark": question.benchmark, "splits": question.splits}
+    facts |= {"prompt_version": benchmark.prompt_version, "ranks": benchmark.ranks, "split": question.split}
+    first = mine[names[0]]
+    facts |= _facts(first)
+    if question.split == BOTH:
+        facts["test"] = _facts(mine["test"])
+        gap = newcombe(_interval(mine["dev"].score), _interval(mine["test"].score))
+        facts["gap"] = {"difference": gap.estimate, "interval": [gap.low, gap.high]}
+    if against is not None:
+        other = _ask(against, suites, question)
+        pairs = {name: _paired(mine[name].score, other[name].score) for name in names}
+        facts["against"] = {"model": against, **_facts(other[names[0]]), **pairs[names[0]]}
+        if question.split == BOTH:
+            facts["against"]["test"] = _facts(other["test"]) | pairs["test"]
+    return facts
+
+
+def _ask(model: str, suites: Mapping[str, Suite], question: Question) -> dict[str, Answered]:
     folder = Checkpoint.open(locations.model(model)).path  # asks the hub once, where transformers would for a minute
-    with_model = TransformersEvaluator(folder, threads=threads or os.cpu_count() or 1)
+    evaluator = open_evaluator(question.evaluator, question.models, folder, batch=question.batch)
+    answered = {}
     try:
-        start = time.perf_counter()
-        result = score(with_model, problems, loaded)
-        seconds = time.perf_counter() - start
+        for name, suite in suites.items():
+            start = time.perf_counter()
+            answered[name] = Answered(score(evaluator, suite), time.perf_counter() - start)
     finally:
-        with_model.close()
-    interval = result.interval()
+        evaluator.close()
+    return answered
+
+
+def _facts(answered: Answered) -> dict[str, Any]:
+    s = answered.score
     return {
-        "model": model,
-        "benchmark": benchmark,
-        "split": split,
-        "strict": result.strict,
-        "lenient": result.lenient,
-        "n": result.n,
-        "standard_error": result.standard_error,
-        "interval": [interval.low, interval.high],
-        "families": dict(result.families),
-        "bits": result.bits,
-        "scorer_version": result.scorer_version,
-        "prompt_version": loaded.prompt_version,
-        "seconds": seconds,
+        "score": s.value,
+        "strict": s.strict,
+        "lenient": s.lenient,
+        "n": s.n,
+        "standard_error": s.standard_error,
+        "interval": [s.low, s.high],
+        "families": dict(s.families),
+        "bits": s.bits,
+        "strict_bits": s.strict_bits,
+        "lenient_bits": s.lenient_bits,
+        "scorer_version": s.scorer_version,
+        "seconds": answered.seconds,
     }
+
+
+def _paired(a: Score, b: Score) -> dict[str, Any]:
+    found = paired_difference(a.bits, b.bits, np.random.default_rng(0), resamples=40_000)
+    return {
+        "difference": found.interval.estimate,
+        "difference_interval": [found.interval.low, found.interval.high],
+        "only_this": found.only_a,
+        "only_other": found.only_b,
+        "p": found.p_value,
+    }
+
+
+def _interval(s: Score) -> Interval:
+    return Interval(s.value, s.low, s.high, 0.95)

@@ -7,6 +7,7 @@ any moment loses at most the work in flight, and what was scored is never scored
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,23 @@ from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
+from benchmarks.scores import Score
+from benchmarks.statistics import ItemBits
 from engine.errors import HostError, RunError
-from engine.records import Assessment, Candidate, DevScore, Final, Outcome, Program, Sampling, Trial
-from engine.schema import SCHEMA_VERSION, Base, CandidateRow, FinalRow, MetaRow, StageRow, TrialRow, UpdateRow, connect
+from engine.records import Assessment, Candidate, Final, Outcome, Program, Sampling, Trial
+from engine.schema import (
+    SCHEMA_VERSION,
+    Base,
+    CandidateRow,
+    FinalRow,
+    MetaRow,
+    PhaseRow,
+    StageRow,
+    TrialRow,
+    UpdateRow,
+    VerdictRow,
+    connect,
+)
 
 
 @contextmanager
@@ -36,7 +51,7 @@ def _writing() -> Iterator[None]:
 class Store:
     """All that a run remembers.
 
-    One process writes at a time (the run's lock sees to it); any number may read meanwhile.
+    One process writes at a time (the run's lock sees to it), and of its threads one; any number may read meanwhile.
     """
 
     def __init__(self, url: str, *, create: bool = False) -> None:
@@ -47,6 +62,7 @@ class Store:
             HostError: it could not be made: a full disk, most likely.
         """
         self._engine = connect(url)
+        self._one_writer = threading.Lock()
         try:
             if create:
                 self._create()
@@ -75,7 +91,7 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[Session]:
-        with _writing(), Session(self._engine) as session, session.begin():
+        with self._one_writer, _writing(), Session(self._engine) as session, session.begin():
             yield session
 
     @contextmanager
@@ -88,12 +104,13 @@ class Store:
 
     # candidates
 
-    def propose(self, iteration: int, programs: Sequence[Program]) -> None:
-        """Add a batch of proposed programs, numbered after those there are, in one transaction."""
+    def propose(self, iteration: int, programs: Sequence[Program]) -> tuple[Candidate, ...]:
+        """Add a batch of proposed programs, numbered after those there are, in one transaction; answers with their rows."""
         with self._write() as session:
             last = session.query(CandidateRow).count()
-            for offset, program in enumerate(programs, start=1):
-                session.add(_candidate_row(last + offset, iteration, program))
+            rows = [_candidate_row(last + at, iteration, program) for at, program in enumerate(programs, start=1)]
+            session.add_all(rows)
+            return tuple(_candidate(row) for row in rows)
 
     def assess(self, number: int, assessment: Assessment) -> None:
         """Complete candidate `number`, once."""
@@ -117,7 +134,7 @@ class Store:
                 setattr(row, column, getattr(assessment, column))
             row.outcome = assessment.outcome.value
             row.score = _score_to_json(assessment.score) if assessment.score else None
-            row.strict = assessment.score.strict if assessment.score else None
+            row.value = assessment.score.value if assessment.score else None
 
     def candidates(self, iteration: int | None = None) -> tuple[Candidate, ...]:
         """All candidates in the order of their numbers; of one iteration if given."""
@@ -188,21 +205,41 @@ class Store:
                 for row in session.scalars(select(UpdateRow).order_by(UpdateRow.iteration))
             }
 
-    def spend(self, iteration: int, stage: str, seconds: float, count: int) -> None:
-        """Add wall-clock seconds and a count to a stage."""
+    def spend(self, iteration: int, phase: str, seconds: float, count: int) -> None:
+        """Add wall-clock seconds and a count to a phase."""
         with self._write() as session:
-            row = session.get(StageRow, (iteration, stage))
-            if row is None:
-                session.add(StageRow(iteration=iteration, stage=stage, seconds=seconds, count=count))
-            else:
-                row.seconds += seconds
-                row.count += count
+            _add(session, PhaseRow, iteration, "phase", phase, seconds, count)
+
+    def spend_on_stages(self, iteration: int, spent: Mapping[str, tuple[float, int]]) -> None:
+        """Add busy seconds and counts to stages, in one transaction."""
+        with self._write() as session:
+            for stage, (seconds, count) in spent.items():
+                _add(session, StageRow, iteration, "stage", stage, seconds, count)
+
+    def phases(self) -> tuple[tuple[int, str, float, int], ...]:
+        """(iteration, phase, seconds, count), in the order of iterations; iteration 0 is before the first, the last one the final."""
+        with self._read() as session:
+            rows = session.scalars(select(PhaseRow).order_by(PhaseRow.iteration, PhaseRow.phase))
+            return tuple((r.iteration, r.phase, r.seconds, r.count) for r in rows)
 
     def stages(self) -> tuple[tuple[int, str, float, int], ...]:
-        """(iteration, stage, seconds, count), in the order of iterations; iteration 0 is before the first, the last one the final."""
+        """(iteration, stage, busy seconds, count), in the order of iterations, numbered as in `phases`."""
         with self._read() as session:
             rows = session.scalars(select(StageRow).order_by(StageRow.iteration, StageRow.stage))
             return tuple((r.iteration, r.stage, r.seconds, r.count) for r in rows)
+
+    # verdicts: no model is asked a problem twice
+
+    def verdicts(self, model: str, suite: str) -> tuple[ItemBits, ItemBits] | None:
+        """(strict bits, lenient bits) of a model on a suite, '-' where nothing was asked; None where it was asked nothing."""
+        with self._read() as session:
+            row = session.get(VerdictRow, (model, suite))
+            return (row.strict, row.lenient) if row else None
+
+    def learn_verdicts(self, model: str, suite: str, strict: ItemBits, lenient: ItemBits) -> None:
+        """More is known of a model on a suite."""
+        with self._write() as session:
+            session.merge(VerdictRow(model=model, suite=suite, strict=strict, lenient=lenient))
 
     def meta(self, key: str) -> dict[str, Any] | None:
         """A fact about the run, or None."""
@@ -247,6 +284,15 @@ class Store:
         )
         parts.extend([i, report.get("pairs"), report.get("generator_hash")] for i, report in self.updates().items())
         return blake3(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _add(session: Session, table: type[Base], iteration: int, key: str, name: str, seconds: float, count: int) -> None:
+    row: Any = session.get(table, (iteration, name))
+    if row is None:
+        session.add(table(**{"iteration": iteration, key: name, "seconds": seconds, "count": count}))
+    else:
+        row.seconds += seconds
+        row.count += count
 
 
 def trial_key(name: str, parameters: Mapping[str, float]) -> str:
@@ -309,9 +355,9 @@ def _candidate(row: CandidateRow) -> Candidate:
     return Candidate(row.number, row.iteration, program, assessment)
 
 
-def _score_to_json(score: DevScore) -> dict[str, Any]:
+def _score_to_json(score: Score) -> dict[str, Any]:
     return {**vars(score), "families": dict(score.families)}
 
 
-def _score_from_json(value: Mapping[str, Any]) -> DevScore:
-    return DevScore(**value)
+def _score_from_json(value: Mapping[str, Any]) -> Score:
+    return Score(**value)

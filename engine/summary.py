@@ -17,7 +17,7 @@ def summary(config: CampaignConfig, store: Store, folder: Path) -> dict[str, Any
     candidates = store.candidates()
     done = [c for c in candidates if c.assessment.outcome is not Outcome.PENDING]
     valid = [c for c in done if c.assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)]
-    best = max((c for c in done if c.score is not None), key=lambda c: (c.score or 0.0, -c.number), default=None)
+    best = max((c for c in done if c.complete), key=lambda c: (c.score or 0.0, -c.number), default=None)
     return {
         "run": str(folder),
         "finished": store.meta("state") is not None,
@@ -28,7 +28,9 @@ def summary(config: CampaignConfig, store: Store, folder: Path) -> dict[str, Any
         "best": {"id": best.program.id, "score": best.score} if best else None,
         "trials": len(store.trials()),
         "finals": len(store.finals()),
+        "phases": [{"iteration": i, "phase": s, "seconds": round(t, 3), "count": n} for i, s, t, n in store.phases()],
         "stages": [{"iteration": i, "stage": s, "seconds": round(t, 3), "count": n} for i, s, t, n in store.stages()],
+        "incidents": store.meta("incidents") or {},
         "digest": store.digest(),
     }
 
@@ -47,8 +49,11 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
         "detail": a.detail,
         "duplicate_of": a.duplicate_of,
         "score": candidate.score,
+        "interval": [a.score.low, a.score.high] if a.score else None,
+        "strict": a.score.strict if a.score else None,
         "lenient": a.score.lenient if a.score else None,
         "n": a.score.n if a.score else 0,
+        "of": a.score.of if a.score else 0,
         "behaviour": a.behaviour,
     }
 
@@ -110,7 +115,7 @@ def final_facts(row: Row) -> dict[str, Any]:
     score, against = row.final.score, row.against_human
     return {
         "rank": row.final.rank,
-        "score": score.strict,
+        "score": score.value,
         "n": score.n,
         "interval": [row.interval.low, row.interval.high],
         "simultaneous": row.simultaneous,

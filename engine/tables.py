@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -14,13 +14,15 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.statistics import wilson
+from benchmarks.scores import Score
 from engine import locations
 from engine.baselines import best_by_method
 from engine.config import CampaignConfig
 from engine.finale import Row, final_table
 from engine.records import Candidate, Outcome
+from engine.stages import STAGES
 from engine.store import Store
+from engine.suites import weights_of
 
 PLAIN_WIDTH = 132
 LIST_WIDE = 110  # from here on a list has room for intervals and a line of each program
@@ -37,6 +39,14 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
+def benchmark_name(config: CampaignConfig) -> str:
+    """What the campaign scores on; the parts of a suite with their weights."""
+    parts = config.benchmark.parts
+    if not parts:
+        return config.benchmark.name
+    return " + ".join(f"{part.label or part.name} × {part.weight:g}" for part in parts)
+
+
 def parameters_text(parameters: Mapping[str, float]) -> str:
     """`scale=0.4, density=0.5`."""
     return ", ".join(f"{k}={v:g}" for k, v in parameters.items())
@@ -44,9 +54,9 @@ def parameters_text(parameters: Mapping[str, float]) -> str:
 
 def final_report(config: CampaignConfig, store: Store) -> RenderableType:
     """The table on test problems and the headline under it."""
-    rows = final_table(store.finals(), seed=config.campaign.seed)
+    rows = final_rows(config, store)
     n = rows[0].final.score.n if rows else 0
-    table = Table(title=f"Held-out test problems ({config.benchmark.name}, n = {n})", title_justify="left")
+    table = Table(title=f"Held-out test problems ({benchmark_name(config)}, n = {n})", title_justify="left")
     for name, justify in (
         ("", "left"),
         ("dev %", "right"),
@@ -69,6 +79,13 @@ def final_report(config: CampaignConfig, store: Store) -> RenderableType:
     lines: list[RenderableType] = [table, *(_text(line) for line in _footnotes(store))]
     lines += [_text(line) for line in _headline(rows)]
     return Group(*lines)
+
+
+def final_rows(config: CampaignConfig, store: Store) -> list[Row]:
+    """The rows of the final that are in the archive."""
+    suites = store.meta("suites")
+    weights = weights_of(suites["test"]) if suites else None
+    return final_table(store.finals(), seed=config.campaign.seed, weights=weights)
 
 
 def next_steps(config: CampaignConfig, store: Store, folder: Path) -> str:
@@ -114,9 +131,9 @@ def _final_cells(row: Row) -> tuple[str, ...]:
     return (
         escape(label),
         percent(final.dev),
-        percent(final.score.strict),
+        percent(final.score.value),
         interval,
-        f"{100 * (final.dev - final.score.strict):+.1f}",
+        f"{100 * (final.dev - final.score.value):+.1f}",
         against,
         p,
     )
@@ -142,7 +159,7 @@ def _headline(rows: Sequence[Row]) -> list[str]:
     d = best.against_human.interval
     verdict = "better than" if d.low > 0 else "worse than" if d.high < 0 else "not told apart from"
     return [
-        f"Headline: {best.final.name} {percent(best.final.score.strict)} % against {human.final.name} {percent(human.final.score.strict)} %: {100 * d.estimate:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], {verdict} the best human-made merge."
+        f"Headline: {best.final.name} {percent(best.final.score.value)} % against {human.final.name} {percent(human.final.score.value)} %: {100 * d.estimate:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], {verdict} the best human-made merge."
     ]
 
 
@@ -163,13 +180,17 @@ def search_report(store: Store) -> RenderableType:
     candidates = store.candidates()
     for iteration in sorted({c.iteration for c in candidates}):
         table.add_row(*_iteration_cells(iteration, [c for c in candidates if c.iteration == iteration]))
-    return Group(table, Text(_time_text(store)))
+    incidents = store.meta("incidents") or {}
+    mended = ", ".join(f"{kind} {count} ×" for kind, count in incidents.items())
+    lines = [_race_text(candidates), _time_text(store), *([f"Mended on the way: {mended}"] if mended else [])]
+    return Group(table, *map(Text, lines))
 
 
 def _iteration_cells(iteration: int, candidates: Sequence[Candidate]) -> tuple[str, ...]:
     done = [c for c in candidates if c.assessment.outcome is not Outcome.PENDING]
     valid = [c for c in done if c.assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)]
-    scores = sorted(c.score for c in done if c.score is not None)
+    scored = sorted((c for c in done if c.score is not None), key=lambda c: c.score or 0.0)
+    scores, complete = [c.score for c in scored], [c.score for c in scored if c.complete]
     faults = Counter(c.assessment.reason for c in done if c.assessment.reason).most_common(3)
 
     def share(part: Sequence[object]) -> str:
@@ -182,22 +203,77 @@ def _iteration_cells(iteration: int, candidates: Sequence[Candidate]) -> tuple[s
         share(valid),
         share(scores),
         percent(scores[len(scores) // 2] if scores else None),
-        percent(scores[-1] if scores else None),
+        percent(complete[-1] if complete else None),
         ", ".join(f"{reason} {count}" for reason, count in faults) or "none",
     )
 
 
 def _time_text(store: Store) -> str:
-    seconds: dict[str, float] = {}
-    for _, stage, spent, _ in store.stages():
-        seconds[stage] = seconds.get(stage, 0.0) + spent
-    total = sum(seconds.values())
-    shares = (
-        ", ".join(f"{stage} {spent:.0f} s ({100 * spent / total:.0f} %)" for stage, spent in seconds.items())
-        if total
-        else "nothing yet"
+    """Where the time went: the clock's by phase, and what each stage was busy with."""
+    phases: dict[str, float] = {}
+    for _, phase, spent, _ in store.phases():
+        phases[phase] = phases.get(phase, 0.0) + spent
+    total = sum(phases.values())
+    if not total:
+        return "Time: nothing yet"
+    stages: dict[str, tuple[float, int]] = {}
+    for _, stage, spent, count in store.stages():
+        before = stages.get(stage, (0.0, 0))
+        stages[stage] = (before[0] + spent, before[1] + count)
+    clock = ", ".join(f"{phase} {spent:.0f} s" for phase, spent in phases.items())
+    busy = ", ".join(
+        f"{stage} {stages[stage][0]:.0f} s ({100 * stages[stage][0] / total:.0f} %, {stages[stage][1]})"
+        for stage in STAGES
+        if stage in stages
     )
-    return f"Time by stage: {shares}; {total:.0f} s in all"
+    return f"Time: {total:.0f} s by the clock: {clock}\nBusy (stages overlap; share of the clock, count): {busy}"
+
+
+def _race_text(candidates: Sequence[Candidate]) -> str:
+    """What racing saved."""
+    scores = [c.assessment.score for c in candidates if c.assessment.score]
+    asked, whole = sum(s.n for s in scores), sum(s.of for s in scores)
+    stopped = sum(not s.complete for s in scores)
+    if not stopped:
+        return f"Dev problems asked: {asked}; every scored program was asked all"
+    return f"Dev problems asked: {asked} of {whole} ({100 * asked / whole:.0f} %); {stopped} of {len(scores)} scored programs were stopped in the race"
+
+
+def score_text(facts: Mapping[str, Any]) -> str:
+    """What `score` found, in plain lines."""
+    lines = [_scored_line(f"{facts['model']} on {facts['benchmark']}/{_split(facts, 'dev')}", facts)]
+    lines += [f"  {family:24s} {percent(share):>5s} %" for family, share in facts["families"].items()]
+    if "test" in facts:
+        lines.append(_scored_line(f"{facts['model']} on {facts['benchmark']}/test", facts["test"]))
+        lines.append(f"dev − test: {_points(facts['gap']['difference'], facts['gap']['interval'])}")
+    if "against" in facts:
+        other = facts["against"]
+        lines.append(_scored_line(f"{other['model']} on {facts['benchmark']}/{_split(facts, 'dev')}", other))
+        lines.append(_paired_line(other, facts["n"]))
+        if "test" in facts:
+            lines.append(_scored_line(f"{other['model']} on {facts['benchmark']}/test", other["test"]))
+            lines.append(_paired_line(other["test"], facts["test"]["n"]))
+    return "\n".join(lines)
+
+
+def _split(facts: Mapping[str, Any], first: str) -> str:
+    return first if "test" in facts else str(facts["split"])
+
+
+def _scored_line(what: str, facts: Mapping[str, Any]) -> str:
+    low, high = facts["interval"]
+    readings = f"strict {percent(facts['strict'])} %, lenient {percent(facts['lenient'])} %"
+    return f"{what}: {percent(facts['score'])} % [{percent(low)}, {percent(high)}], {readings}, n = {facts['n']}, {facts['seconds']:.2f} s"
+
+
+def _paired_line(other: Mapping[str, Any], n: int) -> str:
+    difference = _points(other["difference"], other["difference_interval"])
+    return f"difference, paired: {difference}; only the first right {other['only_this']}, only the second {other['only_other']} of {n}; McNemar p = {other['p']:.2g}"
+
+
+def _points(difference: float, interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{100 * difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def candidate_list(rows: Sequence[tuple[str, Candidate]], width: int) -> Table:
@@ -212,9 +288,8 @@ def candidate_list(rows: Sequence[tuple[str, Candidate]], width: int) -> Table:
     columns["reason"] = [c.assessment.reason or "" for c in found]
     columns["dev %"] = [percent(c.score) for c in found]
     if wide:
-        intervals = [wilson(s.bits.count("1"), s.n) if s else None for s in scores]
-        columns["95 % interval"] = [f"{percent(i.low)} – {percent(i.high)}" if i else "" for i in intervals]
-    columns["n"] = [str(s.n) if s else "" for s in scores]
+        columns["95 % interval"] = [f"{percent(s.low)} – {percent(s.high)}" if s else "" for s in scores]
+    columns["n"] = [_asked(s) if s else "" for s in scores]
     table = Table(width=width if wide else None)
     for name, cells in columns.items():
         justify: Literal["left", "right"] = "right" if name in ("iter.", "dev %", "95 % interval", "n") else "left"
@@ -226,6 +301,11 @@ def candidate_list(rows: Sequence[tuple[str, Candidate]], width: int) -> Table:
     for cells_of_one in zip(*columns.values(), strict=True):
         table.add_row(*map(escape, cells_of_one))
     return table
+
+
+def _asked(score: Score) -> str:
+    """Problems asked; of how many, where the race stopped it."""
+    return str(score.n) if score.complete else f"{score.n}/{score.of}"
 
 
 def candidate_page(c: Candidate, related: Mapping[str, Sequence[str]], final: Row | None = None) -> RenderableType:
@@ -247,11 +327,13 @@ def candidate_page(c: Candidate, related: Mapping[str, Sequence[str]], final: Ro
     fact("reason", f"{a.reason}: {a.detail}" + (f" (line {a.line})" if a.line else "") if a.reason else None)
     fact("same behaviour as", a.duplicate_of)
     if a.score:
-        interval = wilson(a.score.bits.count("1"), a.score.n)
+        s = a.score
         fact(
             "dev",
-            f"{percent(a.score.strict)} % [{percent(interval.low)}, {percent(interval.high)}], lenient {percent(a.score.lenient)} %, n = {a.score.n}, scorer {a.score.scorer_version}",
+            f"{percent(s.value)} % [{percent(s.low)}, {percent(s.high)}], strict {percent(s.strict)} %, lenient {percent(s.lenient)} %, n = {_asked(s)}, scorer {s.scorer_version}",
         )
+        if not s.complete:
+            fact("", "stopped in the race: it could not be among the best any more; the interval holds for such a stop")
         fact("by family", ", ".join(f"{k} {percent(v)}" for k, v in a.score.families.items()))
     if final:
         _, _, share, interval_text, _, against, chance = _final_cells(final)

@@ -169,6 +169,7 @@ def measure(world: World, out: Path, log: Callable[[str], None]) -> tuple[str, l
     from benchmarks.benchmark import load_benchmark
     from benchmarks.evaluators import TransformersEvaluator
     from benchmarks.scores import score
+    from benchmarks.suite import Part, Suite
     from merges.checkpoints import Checkpoint
 
     benchmark = load_benchmark("pocket")
@@ -181,8 +182,8 @@ def measure(world: World, out: Path, log: Callable[[str], None]) -> tuple[str, l
 
     def scored(weights: Mapping[str, torch.Tensor], split: str) -> Measured:
         evaluator.swap({name: tensor.to(torch.bfloat16) for name, tensor in weights.items()})
-        result = score(evaluator, benchmark.problems(split)[: world.problems], benchmark)
-        return Measured(result.strict, dict(result.families))
+        result = score(evaluator, Suite([Part(benchmark, benchmark.problems(split)[: world.problems])]))
+        return Measured(result.value, dict(result.families))
 
     seed = tensors(out / "seed")
     assert set(seed) == set(base.names)

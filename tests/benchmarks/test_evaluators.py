@@ -13,6 +13,7 @@ from benchmarks import (
     Stop,
     SwapError,
     TransformersEvaluator,
+    evaluators,
 )
 from tests.benchmarks.conftest import WORDS, llama, save
 
@@ -211,3 +212,48 @@ def test_the_double_answers_from_its_script_and_checks_shapes():
     with pytest.raises(SwapError, match="expected shape"):
         double.swap({"a": torch.zeros(3)})
     double.close()
+
+
+def short_of_memory(monkeypatch, most):
+    """Decoding takes at most so many prompts at once; answers the sizes of the batches that came."""
+    sizes, greedy = [], evaluators.greedy
+
+    def hungry(decoder, prompts, *arguments, **options):
+        sizes.append(len(prompts))
+        if len(prompts) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return greedy(decoder, prompts, *arguments, **options)
+
+    monkeypatch.setattr(evaluators, "greedy", hungry)
+    return sizes
+
+
+def test_where_memory_does_not_suffice_batches_are_halved_from_then_on_and_that_is_recorded(
+    evaluator, folder, monkeypatch
+):
+    expected = answers(evaluator)
+    assert evaluator.incidents == {}
+    sizes = short_of_memory(monkeypatch, 3)
+    assert answers(evaluator) == expected
+    assert evaluator.incidents == {"batch halved": 2}, "from 8 to 4 to 2"
+    del sizes[:]
+    assert answers(evaluator) == expected
+    assert max(sizes) == 2, "the larger batches are not tried again"
+
+
+def test_memory_that_does_not_suffice_for_one_prompt_is_the_hosts_fault(llama_folder, monkeypatch):
+    evaluator = TransformersEvaluator(llama_folder, batch_size=4)
+    short_of_memory(monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        answers(evaluator)
+    assert evaluator.incidents == {"batch halved": 2}
+    evaluator.close()
+
+
+def test_what_is_no_want_of_memory_is_not_tried_again(llama_folder, monkeypatch):
+    evaluator = TransformersEvaluator(llama_folder, batch_size=4)
+    monkeypatch.setattr(evaluators, "greedy", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        answers(evaluator)
+    assert evaluator.incidents == {}
+    evaluator.close()

@@ -7,7 +7,9 @@ from benchmarks import (
     BenchmarkError,
     BenchmarkUserError,
     DeviceError,
+    Part,
     ScriptedEvaluator,
+    Suite,
     TransformersEvaluator,
     load_benchmark,
     score,
@@ -48,7 +50,7 @@ WANTS = {
 def test_want_of_memory_in_scoring_is_the_hosts_fault_in_one_line(want):
     benchmark = load_benchmark("pocket")
     with pytest.raises(BenchmarkError, match=r"^scoring: expected enough memory.*smaller benchmark\.batch") as caught:
-        score(Hungry(WANTS[want]), benchmark.problems("dev")[:2], benchmark)
+        score(Hungry(WANTS[want]), Suite([Part(benchmark, benchmark.problems("dev")[:2])]))
     assert not isinstance(caught.value, BenchmarkUserError)
     assert "\n" not in str(caught.value)
 

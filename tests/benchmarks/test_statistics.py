@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from benchmarks.statistics import mcnemar, paired_difference, simultaneous_intervals, standard_error, wilson
+from benchmarks.statistics import (
+    anytime_interval,
+    mcnemar,
+    newcombe,
+    paired_difference,
+    simultaneous_intervals,
+    standard_error,
+    wilson,
+    wilson_share,
+)
 
 bits = st.text("01", min_size=1, max_size=60)
 
@@ -74,19 +83,74 @@ def test_a_model_does_not_differ_from_itself(one):
 
 def test_simultaneous_intervals_are_wider_and_hold_together():
     rng = np.random.default_rng(7)
-    alone, together = wilson(60, 100), simultaneous_intervals([60] * 14, 100)[0]
+    alone, together = wilson(60, 100), simultaneous_intervals([0.6] * 14, 100)[0]
     assert together.low < alone.low < alone.high < together.high
     held = sum(
-        all(one.low <= 0.55 <= one.high for one in simultaneous_intervals(rng.binomial(200, 0.55, 14).tolist(), 200))
+        all(
+            one.low <= 0.55 <= one.high
+            for one in simultaneous_intervals((rng.binomial(200, 0.55, 14) / 200).tolist(), 200)
+        )
         for _ in range(400)
     )
     assert held / 400 >= 0.93
 
 
 def test_one_simultaneous_interval_is_a_plain_one():
-    assert simultaneous_intervals([60], 100) == (wilson(60, 100),)
+    assert simultaneous_intervals([0.6], 100) == (wilson(60, 100),)
 
 
 def test_standard_error_is_that_of_a_proportion():
-    assert standard_error(50, 200) == pytest.approx(math.sqrt(0.25 * 0.75 / 200))
-    assert standard_error(0, 10) == 0.0
+    assert standard_error(0.25, 200) == pytest.approx(math.sqrt(0.25 * 0.75 / 200))
+    assert standard_error(0.0, 10) == 0.0
+
+
+def test_a_weighted_interval_is_wilsons_at_the_effective_number():
+    assert wilson_share(0.3, 100) == wilson(30, 100)
+    assert wilson_share(0.3, 50.5).low < wilson_share(0.3, 100).low
+
+
+def test_unasked_problems_count_for_neither_of_a_pair():
+    found = paired_difference("11-0-1", "10--11", np.random.default_rng(0))
+    assert (found.n, found.only_a, found.only_b) == (3, 1, 0)
+    assert found.interval.estimate == pytest.approx(1 / 3)
+
+
+def test_a_weighted_difference_agrees_with_resampling_the_rows_within_each_part():
+    rng = np.random.default_rng(3)
+    a, b = rng.random(150) < 0.6, rng.random(150) < 0.5
+    weights = np.array([0.5 / 50] * 50 + [0.5 / 100] * 100)
+    rows = np.hstack([rng.integers(0, 50, size=(20_000, 50)), rng.integers(50, 150, size=(20_000, 100))])
+    differences = ((a.astype(float) - b) * weights)[rows].sum(axis=1)
+    texts = ("".join("01"[int(bit)] for bit in row) for row in (a, b))
+    found = paired_difference(*texts, np.random.default_rng(2), weights=weights).interval
+    assert found.estimate == pytest.approx(((a.astype(float) - b) * weights).sum())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=0.01)
+
+
+def test_the_gap_of_two_sets_has_newcombes_published_interval():
+    # Newcombe 1998 (Statistics in Medicine 17, 873-890), table II, method 10: 56/70 - 48/80 and 9/10 - 3/10.
+    for (k, n), (m, o), low, high in (((56, 70), (48, 80), 0.0524, 0.3339), ((9, 10), (3, 10), 0.1705, 0.8090)):
+        gap = newcombe(wilson(k, n), wilson(m, o))
+        assert (round(gap.low, 4), round(gap.high, 4)) == (low, high)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.97])
+def test_an_anytime_interval_holds_at_all_times_together_where_wilsons_does_not(share):
+    rng = np.random.default_rng(int(1000 * share))
+    runs, missed, missed_by_wilson = 400, 0, 0
+    for _ in range(runs):
+        right = np.cumsum(rng.random(400) < share)
+        looks = [(int(right[n - 1]), n) for n in range(5, 401, 5)]
+        found = [(anytime_interval(k / n, n), wilson(k, n)) for k, n in looks]
+        missed += not all(one.low <= share <= one.high for one, _ in found)
+        missed_by_wilson += not all(one.low <= share <= one.high for _, one in found)
+    assert missed / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+    assert missed_by_wilson / runs > 0.15
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_an_anytime_interval_holds_the_rate_and_is_wider_than_wilsons(count):
+    k, n = count
+    found, plain = anytime_interval(k / n, n), wilson(k, n)
+    assert 0 <= found.low <= found.estimate <= found.high <= 1
+    assert found.high - found.low >= plain.high - plain.low - 0.02

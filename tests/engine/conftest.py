@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import Score, wilson
 from engine.config import CampaignConfig, build_config
-from engine.records import Assessment, Candidate, DevScore, Outcome, Program, Sampling
+from engine.records import Assessment, Candidate, Outcome, Program, Sampling
 
 WEIGHTED_SUM = """
 import torch
@@ -31,10 +32,25 @@ def small_config() -> CampaignConfig:
     )
 
 
-def dev_score(bits: str = "1100") -> DevScore:
-    """A score with the given bits."""
-    share = bits.count("1") / len(bits)
-    return DevScore(share, share, len(bits), 0.1, bits, bits, "1", {"sums": share})
+def dev_score(bits: str = "1100") -> Score:
+    """A score with the given bits; '-' where nothing was asked."""
+    n, right = len(bits) - bits.count("-"), bits.count("1")
+    interval = wilson(right, n)
+    return Score(
+        value=right / n,
+        strict=right / n,
+        lenient=right / n,
+        low=interval.low,
+        high=interval.high,
+        n=n,
+        of=len(bits),
+        effective_n=n,
+        bits=bits,
+        strict_bits=bits,
+        lenient_bits=bits,
+        scorer_version="1",
+        families={"sums": right / n},
+    )
 
 
 def candidate(number: int, share: float | None, *, iteration: int = 1, outcome: Outcome | None = None) -> Candidate:

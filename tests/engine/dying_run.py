@@ -1,7 +1,7 @@
 """Runs a campaign in this process and kills it with SIGKILL at a named moment: `dying_run.py FOLDER MOMENT COUNT`.
 
 Moments: `trial`, `propose`, `assess`, `final` (after so many rows of that kind were written), `before-row` (in the middle of an
-assessment, its score paid but not yet stored), `trained` (the new generator lies in its place, the archive does not know it yet).
+assessment, its score paid but not yet stored), `block` (after so many blocks of problems were answered by any model), `trained` (the new generator lies in its place, the archive does not know it yet).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ METHODS = {
     "final": "add_final",
     "before-row": "assess",
     "trained": "add_update",
+    "block": "learn_verdicts",
 }
 BEFORE = ("before-row", "trained")
 
@@ -33,14 +34,15 @@ def main() -> None:
     original = getattr(Store, method)
     calls = 0
 
-    def dying(self: Store, *args: Any, **kwargs: Any) -> None:
+    def dying(self: Store, *args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == count and moment in BEFORE:
             os.kill(os.getpid(), signal.SIGKILL)
-        original(self, *args, **kwargs)
+        result = original(self, *args, **kwargs)
         if calls == count:
             os.kill(os.getpid(), signal.SIGKILL)
+        return result
 
     setattr(Store, method, dying)
     campaign.run_campaign(folder, Progress(rundir.read_config(folder)))

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import score
 from engine.assess import Known, assess_all
 from engine.bench import Bench, Scored, expert_names
 from engine.config import CampaignConfig, build_config
 from engine.records import Assessment, Candidate, Outcome
+from engine.stages import Stages
 from sandbox import ExecutionResult, Isolation, Reason
+from tests.benchmarks.made import Answering, Remembered, suite
 from tests.engine.conftest import WEIGHTED_SUM, candidate, dev_score
 
 
@@ -32,6 +35,7 @@ class CountingBench:
 
     def __init__(self, probes: dict[str, list[ExecutionResult]], merges: dict[str, list[ExecutionResult]]) -> None:
         self.probes, self.merges, self.calls = probes, merges, Counter[str]()
+        self.config, self.dev, self.stages = build_config({}), suite(4), Stages()
 
     def probe(self, source: str) -> ExecutionResult:
         self.calls["probe"] += 1
@@ -41,7 +45,7 @@ class CountingBench:
         self.calls["merge"] += 1
         return self.merges[source].pop(0)
 
-    def score_vectors(self, vectors: Any) -> Scored:
+    def score_merge(self, result: ExecutionResult, **options: Any) -> Scored:
         self.calls["score"] += 1
         return Scored(dev_score(), 0.1)
 
@@ -55,7 +59,7 @@ def proposed(number: int) -> Candidate:
 def assessed(bench: CountingBench, count: int, known: Known | None = None) -> list[Assessment]:
     """Assess candidates p1 … on the stand-in."""
     rows = [proposed(number) for number in range(1, count + 1)]
-    return [assessment for _, assessment in assess_all(bench, rows, known or Known())]  # type: ignore[arg-type]
+    return [assessment for _, assessment in assess_all(bench, iter(rows), known or Known())]  # type: ignore[arg-type]
 
 
 def test_a_program_that_behaves_like_an_earlier_one_is_paid_no_merge_and_no_score() -> None:
@@ -131,3 +135,91 @@ def test_probes_have_as_many_experts_as_the_campaign(two_experts: CampaignConfig
         three = "def merge_models(model_dict, device):\n    a, b, c = model_dict.values()\n    return a\n"
         assert bench.probe(three).reason is Reason.EXCEPTION
         assert bench.merge(WEIGHTED_SUM).ok
+
+
+class ScoringBench(CountingBench):
+    """Programs p1 … each behave in their own way, and answer the dev suite by the bits given; every question is noted."""
+
+    def __init__(self, lines: list[str], **settings: Any) -> None:
+        names = [f"p{number}" for number in range(1, len(lines) + 1)]
+        many = len(lines) * 4
+        probes = {name: [gave(at)] * many for at, name in enumerate(names)}
+        merges = {name: [gave(at)] * many for at, name in enumerate(names)}
+        super().__init__(probes, merges)
+        self.config = build_config(
+            {
+                "campaign": {"finalists": 2, "programs": len(lines)},
+                "learn": {"chosen_floor": 1, "elite": 1},
+                "benchmark": settings,
+            }
+        )
+        self.dev = suite(len(lines[0]), seed=5, block=len(lines[0]) // 4)
+        self.names = {merges[name][0].sha256: name for name in names}
+        self.lines, self.asked = dict(zip(names, lines, strict=True)), Counter[str]()
+        self.memory: dict[str, Remembered] = {}
+
+    def score_merge(self, result: ExecutionResult, **options: Any) -> Scored:
+        name = self.names[result.sha256]
+        evaluator = Answering(self.dev, self.lines[name])
+        memory = self.memory.setdefault(name, Remembered())
+        found = score(evaluator, self.dev, judged=memory, **options)
+        self.asked[name] += len(evaluator.asked)
+        return Scored(found, 0.1)
+
+
+def line(right: int, of: int = 80) -> str:
+    """So many right answers, spread evenly."""
+    return "".join("1" if (at * right) // of != ((at + 1) * right) // of else "0" for at in range(of))
+
+
+SHARES = [60, 56, 4, 58, 0, 64, 30, 2, 66, 50]
+
+
+@pytest.mark.parametrize("racing", ["sequential", "halving", "none"])
+def test_the_best_are_asked_everything_and_the_worst_little(racing: str) -> None:
+    bench = ScoringBench([line(right) for right in SHARES], racing=racing)
+    found = assessed(bench, len(SHARES))
+    complete = {number for number, a in enumerate(found) if a.score and a.score.complete}
+    assert {5, 8} <= complete, "the two best"
+    assert all(a.outcome is Outcome.OK and a.score for a in found)
+    asked = [bench.asked[f"p{number}"] for number in range(1, len(SHARES) + 1)]
+    assert asked == [a.score.n for a in found if a.score], "nothing was asked twice"
+    if racing == "none":
+        assert asked == [80] * len(SHARES)
+    else:
+        assert asked[4] == asked[7] == 20
+        assert sum(asked) < 0.8 * 80 * len(SHARES)
+
+
+def test_a_resumed_race_ends_as_an_unbroken_one() -> None:
+    lines = [line(right) for right in SHARES]
+    whole = assessed(ScoringBench(lines), len(SHARES))
+    rows = [proposed(number) for number in range(1, len(SHARES) + 1)]
+    for done in (1, 4, 7):
+        earlier = [replace(row, assessment=a) for row, a in zip(rows, whole, strict=False)][:done]
+        rest = assess_all(ScoringBench(lines), iter(rows[done:]), Known(earlier), earlier)  # type: ignore[arg-type]
+        assert [a for _, a in rest] == whole[done:]
+
+
+def test_halving_resumed_with_answers_already_known_ends_as_an_unbroken_one() -> None:
+    lines = [line(right) for right in SHARES]
+    whole = assessed(ScoringBench(lines, racing="halving"), len(SHARES))
+    again = ScoringBench(lines, racing="halving")
+    broken = iter(assess_all(again, (proposed(n) for n in range(1, 11)), Known()))  # type: ignore[arg-type]
+    next(broken)  # all rungs are over by then, and no fate is stored: the worst moment to be killed
+    broken.close()  # type: ignore[attr-defined]
+    again.asked.clear()
+    assert [a.score for a in assessed(again, len(SHARES))] == [a.score for a in whole]
+    assert sum(again.asked.values()) == 0
+
+
+def test_a_later_iteration_races_for_the_runs_places_and_for_its_own() -> None:
+    bench = ScoringBench([line(right) for right in (64, 60, 40, 38, 20)])
+    first = [replace(proposed(number), iteration=1) for number in (1, 2)]
+    second = [replace(proposed(number), iteration=2) for number in (3, 4, 5)]
+    done = [replace(c, assessment=a) for c, a in assess_all(bench, iter(first), Known())]  # type: ignore[arg-type]
+    found = [a.score for _, a in assess_all(bench, iter(second), Known(done), done)]  # type: ignore[arg-type]
+    assert found[0]
+    assert found[0].complete, "no place of the run, but the first of its iteration: it is learnt from"
+    assert found[2]
+    assert not found[2].complete

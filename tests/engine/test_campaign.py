@@ -18,7 +18,6 @@ import torch
 
 from benchmarks.evaluators import TransformersEvaluator
 from engine import campaign, rundir
-from engine.bench import open_benchmark
 from engine.campaign import run_campaign
 from engine.config import CampaignConfig, build_config
 from engine.errors import Interrupted, RunError
@@ -26,6 +25,7 @@ from engine.hashing import derived_seed
 from engine.progress import Progress
 from engine.records import Outcome
 from engine.store import Store
+from engine.suites import open_suite, problems_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,7 +95,7 @@ def test_no_model_reads_a_test_problem_before_the_final(
     scripted: tuple[CampaignConfig, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, _ = scripted
-    questions = {p.question for p in open_benchmark(config, "test")[1]}
+    questions = {p.question for p in problems_of(open_suite(config, "test"))}
     log: list[str] = []
     answer, run_final = TransformersEvaluator.answer, campaign.run_final
 
@@ -112,7 +112,7 @@ def test_no_model_reads_a_test_problem_before_the_final(
     monkeypatch.setattr(campaign, "run_final", marking)
     subjects = len(start(config, tmp_path / "spied").finals())
     before, after = log[: log.index("final")], log[log.index("final") + 1 :]
-    assert set(before) == {"0 of 24 prompts are of test"}
+    assert set(before) == {"0 of 6 prompts are of test"}, "four blocks of the race"
     assert after == ["24 of 24 prompts are of test"] * subjects
 
 
@@ -224,7 +224,17 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, 
 
 @pytest.mark.parametrize(
     ("moment", "count"),
-    [("trial", 2), ("propose", 1), ("propose", 3), ("assess", 3), ("before-row", 6), ("trained", 1), ("final", 2)],
+    [
+        ("trial", 2),
+        ("propose", 1),
+        ("propose", 3),
+        ("assess", 3),
+        ("before-row", 6),
+        ("block", 30),
+        ("block", 37),
+        ("trained", 1),
+        ("final", 2),
+    ],
 )
 def test_killed_and_resumed_ends_with_the_same_archive(
     learning: tuple[CampaignConfig, str], tmp_path: Path, moment: str, count: int

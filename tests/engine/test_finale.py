@@ -41,7 +41,7 @@ def test_the_headline_is_dev_first_against_dev_first() -> None:
 def test_only_programs_below_the_first_have_simultaneous_intervals() -> None:
     rows = {row.final.name: row for row in final_table(FINALS, seed=0)}
     assert rows["aaaa"].interval == wilson(50, 100)
-    assert [rows[n].interval for n in ("bbbb", "cccc")] == list(simultaneous_intervals([60, 45], 100))
+    assert [rows[n].interval for n in ("bbbb", "cccc")] == list(simultaneous_intervals([0.6, 0.45], 100))
     assert {n for n, row in rows.items() if row.simultaneous} == {"bbbb", "cccc"}
 
 

@@ -60,11 +60,14 @@ def test_trials_and_updates_come_back(store: Store) -> None:
     trial = Trial("ties", "human", {"density": 0.3}, dev_score())
     store.add_trial(trial)
     store.add_update(1, "dpo", {"pairs": [[1, 2, 0.1]], "trained": True})
-    store.spend(1, "assess", 2.0, 3)
-    store.spend(1, "assess", 1.5, 1)
+    store.spend(1, "search", 2.0, 3)
+    store.spend(1, "search", 1.5, 1)
+    store.spend_on_stages(1, {"generate": (1.0, 40), "check": (0.1, 40)})
+    store.spend_on_stages(1, {"generate": (0.5, 20)})
     assert store.trials() == (trial,)
     assert store.updates()[1]["trained"] is True
-    assert store.stages() == ((1, "assess", 3.5, 4),)
+    assert store.phases() == ((1, "search", 3.5, 4),)
+    assert store.stages() == ((1, "check", 0.1, 40), (1, "generate", 1.5, 60))
 
 
 def test_the_digest_sees_every_bit_of_a_score_and_no_seconds(tmp_path: Path) -> None:
@@ -102,3 +105,24 @@ def test_a_damaged_archive_is_one_line(store: Store, tmp_path: Path) -> None:
         RunError, match="expected a sound Mergewright archive, got OperationalError: no such table: trials"
     ):
         Store.in_folder(tmp_path).trials()
+
+
+def test_verdicts_are_known_by_model_and_suite_and_grow(store: Store) -> None:
+    assert store.verdicts("merge:a", "s") is None
+    store.learn_verdicts("merge:a", "s", "1-", "1-")
+    store.learn_verdicts("merge:a", "s", "10", "11")
+    assert store.verdicts("merge:a", "s") == ("10", "11")
+    assert store.verdicts("merge:b", "s") is store.verdicts("merge:a", "t") is None
+
+
+def test_threads_may_write_at_the_same_time(store: Store) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def write(number: int) -> None:
+        store.learn_verdicts(f"m{number}", "s", "1", "1")
+        store.spend(1, "search", 1.0, 1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(64)))
+    assert store.phases() == ((1, "search", 64.0, 64),)
+    assert all(store.verdicts(f"m{number}", "s") for number in range(64))

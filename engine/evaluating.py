@@ -1,0 +1,34 @@
+"""Which evaluator a campaign or a command uses, and with how many threads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.evaluators import Evaluator, TransformersEvaluator
+from engine.config import EvaluatorSection, ModelsSection
+
+
+def thread_count(models: ModelsSection) -> int:
+    """Threads for scoring and training: as configured, else one per core, at most 16."""
+    return models.threads or max(1, min(os.cpu_count() or 1, 16))
+
+
+def open_evaluator(
+    section: EvaluatorSection, models: ModelsSection, base: str | Path, *, batch: int | None = None
+) -> Evaluator:
+    """The evaluator that `section` names, holding `base`, with the dtype, device and threads of `models`.
+
+    Args:
+        batch: prompts decoded together; None: the evaluator's own default.
+
+    Raises:
+        BenchmarkUserError: the model cannot be loaded, or the machine has not what is asked for.
+    """
+    options: dict[str, Any] = {"batch_size": batch} if batch else {}
+    return TransformersEvaluator(
+        base, dtype=getattr(torch, models.dtype), threads=thread_count(models), device=models.device, **options
+    )

@@ -1,0 +1,124 @@
+"""The problems of a campaign: the dev suite that every candidate meets, and the test suite that stays sealed until the search is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.benchmark import load_benchmark
+from benchmarks.errors import ProblemFileError
+from benchmarks.problems import Problem, refuse_overlap
+from benchmarks.suite import Part, Suite
+from engine.config import BenchmarkPart, BenchmarkSection, CampaignConfig
+from engine.errors import HostError
+from engine.hashing import derived_seed
+from engine.records import Outcome
+from engine.store import Store
+
+Split = Literal["dev", "test"]
+
+LOOKS = 4
+"""Blocks of the dev suite where the campaign gives no size: fewer looks stop later, smaller batches cost more a problem."""
+
+
+def open_suite(config: CampaignConfig, split: Split) -> Suite:
+    """The campaign's problems of a split, cut to the configured numbers; dev in the order and the blocks of its race.
+
+    Raises:
+        BenchmarkUserError: a problem file cannot be used.
+    """
+    section = config.benchmark
+    parts = [_part(one, split) for one in _described(section)]
+    if split == "test":
+        return Suite(parts)
+    count = sum(len(part.problems) for part in parts)
+    block = count if section.racing == "none" else section.block or -(-count // LOOKS)
+    return Suite(parts, rng=np.random.default_rng(derived_seed(config.campaign.seed, "race")), block=block)
+
+
+def _described(section: BenchmarkSection) -> tuple[BenchmarkPart, ...]:
+    """Every part with all it needs: what it leaves out is the section's. A single benchmark is the only part of its suite."""
+    shared = {name: getattr(section, name) for name in BenchmarkPart.model_fields if hasattr(section, name)}
+    if not section.parts:
+        return (BenchmarkPart(**shared),)
+    return tuple(BenchmarkPart(**{**shared, **part.model_dump(exclude_none=True)}) for part in section.parts)
+
+
+def _part(described: BenchmarkPart, split: Split) -> Part:
+    data = described.test_data if split == "test" and described.test_data else described.data
+    benchmark = load_benchmark(
+        described.name,
+        data=data,
+        shots=described.shots,
+        chat=bool(described.chat),
+        max_new_tokens=described.max_new_tokens,
+        splits=described.splits or "clean",
+        checker=described.checker,
+    )
+    limit = described.dev_limit if split == "dev" else described.test_limit
+    return Part(benchmark, benchmark.problems(split)[:limit], described.weight, described.label)
+
+
+class Sealed:
+    """The test suite of one campaign, shut until every candidate has met its fate.
+
+    Its problems are read at the start, so that a missing file shows then, and compared with dev by text.
+
+    Attributes:
+        suite: for counting and hashing; whoever scores asks `open` for it, and is refused before the end.
+
+    Raises:
+        BenchmarkUserError: a problem file cannot be used, or dev and test share a problem.
+    """
+
+    def __init__(self, config: CampaignConfig, dev: Suite) -> None:
+        self._config, self.suite, self._open = config, open_suite(config, "test"), False
+        refuse_overlap(problems_of(dev), problems_of(self.suite))
+        self._questions = frozenset(problem.question for problem in problems_of(self.suite))
+
+    def open(self, store: Store) -> Suite:
+        """The suite, now that the search is over.
+
+        Raises:
+            HostError: it is not: a program is missing, or has not been assessed.
+        """
+        wanted = self._config.campaign.iterations * self._config.campaign.programs
+        done = sum(candidate.assessment.outcome is not Outcome.PENDING for candidate in store.candidates())
+        if done != wanted:
+            raise HostError(
+                f"test problems: expected a finished search of {wanted} assessed programs, got {done}; resume the run: test comes once, at its end"
+            )
+        self._open = True
+        return self.suite
+
+    def refuse(self, suite: Suite) -> None:
+        """Nothing of the test suite is asked while it is shut.
+
+        Raises:
+            ProblemFileError: `suite` holds one of its problems.
+        """
+        if self._open:
+            return
+        shared = [problem.id for problem in problems_of(suite) if problem.question in self._questions]
+        if shared:
+            raise ProblemFileError(
+                f"problems: expected no test problem before the end of the search, got {len(shared)} (first: '{shared[0]}'); "
+                "choose by dev problems alone"
+            )
+
+
+def problems_of(suite: Suite) -> tuple[Problem, ...]:
+    """All problems of a suite, in its order."""
+    return tuple(item.problem for item in suite.items)
+
+
+def describe(suite: Suite) -> list[dict[str, Any]]:
+    """The parts of a suite, as the archive remembers them: label, number of problems, weight."""
+    return [{"label": part.label, "problems": len(part.problems), "weight": part.weight} for part in suite.parts]
+
+
+def weights_of(described: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What each problem of a described suite weighs, in its order; up to a factor."""
+    return [part["weight"] / part["problems"] for part in described for _ in range(part["problems"])]

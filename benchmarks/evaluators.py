@@ -15,9 +15,11 @@ from torch import Tensor
 
 from benchmarks import llama
 from benchmarks.decoding import Decoder, Stop, Texts, greedy, shared_prefix
-from benchmarks.errors import ModelFolderError, PromptTooLongError, SwapError
+from benchmarks.errors import SwapError
 from benchmarks.generic import TransformersDecoder
 from benchmarks.host import is_want_of_memory, memory_for, usable_device
+from benchmarks.model_folder import reading
+from benchmarks.prompting import Prompting, check_swap, check_tokenizer, end_ids
 
 DEFAULT_BATCH_SIZE = 100
 """Prompts decoded together; on a CPU more only spoils the caches. Part of the conditions: it orders float sums."""
@@ -100,14 +102,10 @@ class TransformersEvaluator:
         with memory_for(f"loading '{folder}'", "free some, or choose a smaller models.dtype"):
             model, tokenizer = _load(folder, dtype, self._device)
         rows = model.get_input_embeddings().weight.shape[0]
-        if len(tokenizer) > rows:
-            raise ModelFolderError(
-                f"model '{folder}': expected at most {rows} tokens, the rows of its embedding, got a tokenizer "
-                f"with {len(tokenizer)}; give the model its own tokenizer"
-            )
-        self._tokenizer = tokenizer
-        self._texts = Texts(tokenizer, _end_ids(model, tokenizer), rows)
-        self._context: int = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        check_tokenizer(folder, tokenizer, rows)
+        self._texts = Texts(tokenizer, end_ids(model, tokenizer), rows)
+        context: int = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        self._prompting = Prompting(tokenizer, self._texts, context)
         self._llama = llama.LlamaWeights(model) if llama.supports(model.config) else None
         self._model = None if self._llama else model
         self._views: dict[str, Tensor] = dict(self._llama.views if self._llama else model.state_dict())
@@ -127,7 +125,7 @@ class TransformersEvaluator:
     @torch.inference_mode()
     def swap(self, tensors: Mapping[str, Tensor]) -> None:
         """See `Evaluator.swap`."""
-        self._check(tensors)
+        check_swap(tensors, self._views)
         memory = {self._views[name].data_ptr() for name in tensors}
         for name in self._dirty - set(tensors):
             if self._views[name].data_ptr() not in memory:  # Tied weights: it may be given under its other name.
@@ -143,13 +141,7 @@ class TransformersEvaluator:
     def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop: Stop) -> list[str]:
         """See `Evaluator.answer`."""
         assert max_new_tokens >= 1
-        encoded = self._encode(prompts)
-        longest = max((len(ids) for ids in encoded), default=0)
-        if longest + max_new_tokens > self._context:
-            raise PromptTooLongError(
-                f"prompts: expected at most {self._context - max_new_tokens} tokens ({self._context} of context less "
-                f"{max_new_tokens} to answer), got {longest}; use fewer worked examples or shorter answers"
-            )
+        encoded = self._prompting.encode(prompts, max_new_tokens)
         while True:
             try:
                 return self._answers(encoded, max_new_tokens, stop)
@@ -197,67 +189,16 @@ class TransformersEvaluator:
     def _decoder(self) -> Decoder:
         return llama.LlamaDecoder(self._llama) if self._llama else TransformersDecoder(self._model)
 
-    def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        if not any(isinstance(prompt, Chat) for prompt in prompts):
-            return self._texts.encode([prompt for prompt in prompts if isinstance(prompt, str)])
-        if not self._tokenizer.chat_template:
-            raise ModelFolderError(
-                "tokenizer: expected a chat template, got a tokenizer without one; score in plain mode (chat off)"
-            )
-        return [self._encode_one(prompt) for prompt in prompts]
-
-    def _encode_one(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            return self._texts.encode([prompt])[0]
-        turns = [{"role": role, "content": content} for role, content in prompt.turns]
-        text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def _check(self, tensors: Mapping[str, Tensor]) -> None:
-        owners: dict[int, str] = {}
-        for name, tensor in tensors.items():
-            view = self._views.get(name)
-            if view is None:
-                raise SwapError(
-                    f"tensor '{name}': expected a weight of the resident model, got an unknown name; "
-                    "merge checkpoints of the base's architecture"
-                )
-            if view.shape != tensor.shape:
-                raise SwapError(
-                    f"tensor '{name}': expected shape {tuple(view.shape)} as in the base, got {tuple(tensor.shape)}; "
-                    "resize it before merging or leave it out of the merge"
-                )
-            other = owners.setdefault(view.data_ptr(), name)
-            if other != name and not torch.allclose(tensors[other], tensor, rtol=0, atol=0, equal_nan=True):
-                raise SwapError(
-                    f"tensors '{other}' and '{name}': expected equal values, as the base ties them, "
-                    "got different ones; give only one of the two"
-                )
-
 
 def _load(folder: str | Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # Loading takes a moment; a bar per model only tears the campaign's own display.
-    try:
+    with reading(folder):
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
         model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelFolderError(
-            f"model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, "
-            f"got: {first[:160]}; check the path or download the model again"
-        ) from error
     return model.to(device).eval(), tokenizer
-
-
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    several = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in [*several, tokenizer.eos_token_id] if i is not None)
 
 
 class ScriptedEvaluator:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +38,14 @@ class ModelFolder(Mapping[str, Tensor]):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from safetensors import SafetensorError
         from transformers import AutoTokenizer
 
-        try:
+        with reading(folder):
             self.path = _local(folder)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(str(self.path))
             skeleton = _skeleton(self.path)
             self._files = _open(self.path)
             self.shapes = self._shapes(skeleton)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ModelFolderError(
-                f"model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, "
-                f"got: {first[:160]}; check the path or download the model again"
-            ) from error
         self.rows: int = skeleton.get_input_embeddings().weight.shape[0]
         check_tokenizer(folder, self.tokenizer, self.rows)
         self.end_ids = end_ids(skeleton, self.tokenizer)
@@ -87,6 +81,25 @@ class ModelFolder(Mapping[str, Tensor]):
             if stored and len(names) > 1:
                 owner |= dict.fromkeys([*names, *stored], stored[0])
         return owner
+
+
+@contextmanager
+def reading(folder: str | Path) -> Iterator[None]:
+    """Turns what the libraries raise over a folder into one line.
+
+    Raises:
+        ModelFolderError: it does not hold what it should.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelFolderError(
+            f"model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, "
+            f"got: {first[:160]}; check the path or download the model again"
+        ) from error
 
 
 def _local(folder: str | Path) -> Path:

@@ -291,9 +291,12 @@ def score_command(
     ] = None,
     split: Annotated[str, typer.Option(help="dev, test, both (with the gap), or fresh:SEED (pocket).")] = "dev",
     splits: Annotated[
-        str, typer.Option(help="clean: dev from the train problems; paper: both cut from the test problems.")
+        Literal["clean", "paper"],
+        typer.Option(help="clean: dev from the train problems; paper: both cut from the test problems."),
     ] = "clean",
-    checker: Annotated[str | None, typer.Option(help="jsonl: number, math, exact or choice.")] = None,
+    checker: Annotated[
+        Literal["number", "math", "exact", "choice"] | None, typer.Option(help="jsonl: how answers are judged.")
+    ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Another model, asked the same: paired difference.")
     ] = None,
@@ -301,11 +304,13 @@ def score_command(
     shots: Annotated[int | None, typer.Option(help="Worked examples in the prompt; default 5, pocket 0.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Ask through the model's chat template.")] = False,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-    evaluator: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    evaluator: Annotated[Literal["transformers", "vllm"], typer.Option(help="What answers.")] = "transformers",
     python: Annotated[str | None, typer.Option(help="Python of the environment that has vLLM.")] = None,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="vLLM: devices that share the model.")] = 1,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the resident weights.")
+    ] = "float32",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it is scored.")] = "cpu",
     batch: Annotated[int | None, typer.Option(min=1, help="Prompts decoded together.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
     as_json: Json = False,

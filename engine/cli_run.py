@@ -35,11 +35,14 @@ MaxHours = Annotated[float | None, typer.Option(help="Stop in order after so man
 
 def run(
     campaign: Annotated[
-        str, typer.Argument(help="A campaign file, or a shipped name: pocket, smollm2, smollm2-self.")
+        str, typer.Argument(help="A campaign file, or a shipped name: pocket, smollm2, smollm2-self, openchat-7b.")
     ] = "pocket",
     settings: Setting = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME-DATE.")] = None,
     max_hours: MaxHours = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would do, what is there and what is missing.")
+    ] = False,
     unsafe: Unsafe = False,
 ) -> None:
     """Run a discovery campaign; without arguments the pocket campaign.
@@ -51,6 +54,9 @@ def run(
 
     extra = [*(settings or []), *([f"campaign.max_hours={max_hours}"] if max_hours is not None else [])]
     config = load_config(locations.campaign_file(campaign), extra)
+    if dry_run:
+        _rehearse(config)
+        return
     folder = rundir.new_folder(config, out, datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
     try:
         _go(folder, config, allow_none=unsafe)
@@ -126,6 +132,25 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
             f"campaign file '{path}': expected a name that can be written and is free, got {error.strerror}; give another"
         ) from error
     print(f"wrote {path}: name your models in it, then: mergewright run {path}")
+
+
+def _rehearse(config: CampaignConfig) -> None:
+    """Print the findings; exit code 2 where something is wrong."""
+    from engine.quiet import quiet_libraries
+    from engine.rehearsal import rehearse
+
+    quiet_libraries()
+    marks = {"ok": "ok", "wrong": "WRONG", "open": "not known"}
+    count = dict.fromkeys(marks, 0)
+    for finding in rehearse(config):
+        count[finding.state] += 1
+        print(f"{marks[finding.state]:9s} {finding.about}: {finding.text}", flush=True)
+    if count["wrong"]:
+        print(
+            f"dry run of {config.campaign.name}: {count['wrong']} wrong, {count['open']} not known; mend what is wrong"
+        )
+        raise typer.Exit(2)
+    print(f"dry run of {config.campaign.name}: nothing wrong, {count['open']} not known without the weights or the hub")
 
 
 def _resumable(reference: str) -> Path:

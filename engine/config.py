@@ -151,7 +151,7 @@ class EvaluatorSection(_Section):
     """What answers: transformers in this process, or vLLM in one of its own.
 
     `python`: of the environment that has vLLM; None: this one. `tensor_parallel`: devices that share the model. `memory`: share of each GPU, or GiB on a CPU
-    (where None is vLLM's own choice).
+    for its cache (None: vLLM's own choice there, 2 GiB here).
     """
 
     kind: Literal["transformers", "vllm"] = "transformers"

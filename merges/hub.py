@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_session, snapshot_download
@@ -11,7 +12,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from merges.errors import CheckpointError
 
-__all__ = ["HUB_WAIT_SECONDS", "bounded_wait", "download"]
+__all__ = ["HUB_WAIT_SECONDS", "Listing", "bounded_wait", "download", "listed"]
 
 HUB_WAIT_SECONDS = 15.0
 """How long the hub may be silent; a download that goes on may take as long as it needs."""
@@ -44,6 +45,41 @@ def download(hub_id: str) -> tuple[Path, str]:
             raise CheckpointError(_explained(hub_id, error)) from nothing_cached
     path = Path(folder)
     return path, path.name
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the hub says of a model, without fetching it.
+
+    Attributes:
+        commit: that its name or revision means now.
+        weight_bytes: of the safetensors files that `download` would fetch; 0 where there are none.
+        configured: it has a config.json.
+    """
+
+    commit: str
+    weight_bytes: int
+    configured: bool
+
+
+def listed(hub_id: str) -> Listing:
+    """Look a model up.
+
+    Raises:
+        CheckpointError: unknown to the hub, forbidden, or the hub cannot be reached.
+    """
+    repository, _, given = hub_id.partition("@")
+    try:  # as in `download`: the library's errors have no root of ours
+        with bounded_wait(HUB_WAIT_SECONDS):
+            found = HfApi().model_info(
+                repository, revision=given or None, files_metadata=True, timeout=HUB_WAIT_SECONDS
+            )
+    except Exception as error:
+        raise CheckpointError(_explained(hub_id, error)) from error
+    files = {file.rfilename: file.size or 0 for file in found.siblings or ()}
+    weights = [name for name in files if name.endswith(".safetensors") and "/" not in name]
+    kept = [name for name in weights if not name.startswith("consolidated")]
+    return Listing(str(found.sha), sum(files[name] for name in kept), "config.json" in files)
 
 
 def _snapshot(repository: str, revision: str | None, *, offline: bool) -> str:

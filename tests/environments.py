@@ -92,13 +92,15 @@ VLLM = Environment(
     kept=frozenset({"torch", "transformers", "tokenizers", "safetensors", "huggingface-hub"}),
 )
 """vLLM's build for CPUs. Its requirements beside images and sound; ours for numpy and numba are newer than what it takes."""
+VLLM_CACHE = {"VLLM_CACHE_ROOT": str(ROOT / ".cache" / "vllm")}
+"""It looks at each kind of model in a process of its own, once."""
 VLLM_SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # its engine in the process that we wait for
     "OMP_NUM_THREADS": "1",  # for models of a million parameters; two threads wait for each other, the more so on a busy machine
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CACHE_ROOT": str(ROOT / ".cache" / "vllm"),  # it looks at each kind of model in a process of its own, once
+    **VLLM_CACHE,
 }
 
 

@@ -1,13 +1,19 @@
-"""Three SmolLM2 experts: short LoRA fine-tunings of the seed, merged into it and saved as plain folders.
+"""Three SmolLM2 experts: short fine-tunings of all layers of the seed, saved as plain folders.
 
 They stand in for the experts that people find on the hub, on a machine that has none: one reads GSM8K's train solutions, one the
 pocket problems, one arithmetic drills. Their steps and rates differ on purpose, as real experts differ in how far they went.
 Each is asked in the zero-shot form of `benchmarks.gsm8k`, so that scoring needs no worked examples, which on a CPU cost more
-than the answers. LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685, through peft.
+than the answers.
+
+All weights but the embedding are trained, with bfloat16 products (autocast) and float32 weights. Measured on one core, tokens a
+second at 8 examples a step: LoRA of rank 8 in float32 203, all weights in float32 155, with bfloat16 products 239; then unfused
+attention and a fused AdamW, which updates 106 M numbers in 0.2 s rather than 0.8 s. The embedding stays: it is the output head
+too, 28 of 135 M parameters, and its gradient would be one more product as large as the head's.
 """
 
 import random
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,15 +25,19 @@ from torch.nn import functional as F
 
 from benchmarks import gsm8k, pocket
 from benchmarks.problems import Problem
+from engine.smollm2 import drills
 from engine.smollm2.folders import finished, load_seed, written
 
-MAX_TOKENS = 160
-"""Longer GSM8K examples are left out: half the time would go into a tenth of the examples."""
+MAX_TOKENS = 128
+"""Longer GSM8K examples are left out: they would take half the time, and a model of this size solves few problems as long."""
 
-LORA_RANK = 8
 WARM_UP = 10
 POOL = 8
 """Batches sorted by length together, so that little of a batch is padding."""
+
+WORKERS = 2
+"""Parts of a batch worked on at once, each by one core: products of this size gain little from two threads. Two gradients
+add up to the same bits in either order; with more, an expert would differ from run to run."""
 
 
 Pair = tuple[list[int], list[int]]
@@ -43,7 +53,7 @@ class Recipe:
         steps: optimiser steps of `batch` examples.
         batch: examples a step.
         rate: peak learning rate of AdamW; linear warm-up over WARM_UP steps, then linear decay to zero.
-        seed: of the examples' order and of the adapter's start.
+        seed: of the examples and their order.
     """
 
     name: str
@@ -54,9 +64,9 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("gsm8k", steps=96, batch=4, rate=8e-4, seed=11),
-    Recipe("pocket", steps=96, batch=4, rate=6e-4, seed=12),
-    Recipe("arithmetic", steps=40, batch=8, rate=4e-4, seed=13),
+    Recipe("gsm8k", steps=240, batch=16, rate=3e-4, seed=11),
+    Recipe("pocket", steps=80, batch=16, rate=2e-4, seed=12),
+    Recipe("arithmetic", steps=60, batch=16, rate=1e-4, seed=13),
 )
 
 
@@ -65,35 +75,15 @@ def examples(name: str, seed: int, gsm8k_data: Path) -> Iterator[Problem]:
 
     GSM8K: the official train problems before `gsm8k.DEV_START`, never those that the dev split holds.
     """
-    rng = random.Random(seed)
     if name == "pocket":
         yield from pocket.fresh(seed)
     if name == "arithmetic":
-        while True:
-            yield drill(rng)
+        yield from drills.fresh(seed)
+    rng = random.Random(seed)
     problems = list(gsm8k.load(gsm8k_data, "train"))[: gsm8k.DEV_START]
     while True:
         rng.shuffle(problems)
         yield from problems
-
-
-def drill(rng: random.Random) -> Problem:
-    """One arithmetic drill: a sum of up to three terms, a difference, a product or an even division."""
-    a, b, c = rng.randint(2, 400), rng.randint(2, 99), rng.randint(2, 12)
-    kind = rng.randrange(5)
-    if kind == 0:
-        asked, steps, value = f"{a} + {b}", [f"{a} + {b} = {a + b}"], a + b
-    elif kind == 1:
-        asked, steps, value = f"{a + b} - {b}", [f"{a + b} - {b} = {a}"], a
-    elif kind == 2:
-        asked, steps, value = f"{b} * {c}", [f"{b} * {c} = {b * c}"], b * c
-    elif kind == 3:
-        asked, steps, value = f"{b * c} / {c}", [f"{b * c} / {c} = {b}"], b
-    else:
-        asked, value = f"{b} * {c} + {a}", b * c + a
-        steps = [f"{b} * {c} = {b * c}", f"{b * c} + {a} = {value}"]
-    answer = "\n".join([*steps, f"#### {value}"])
-    return Problem(id="", question=f"What is {asked}?", answer=answer, final=str(value))
 
 
 def train_expert(recipe: Recipe, *, seed_model: str, gsm8k_data: Path, out: Path) -> Path:
@@ -109,18 +99,14 @@ def train_expert(recipe: Recipe, *, seed_model: str, gsm8k_data: Path, out: Path
         CheckpointError, UserError: the seed cannot be loaded.
         HostError: the model cannot be written.
     """
-    from peft import LoraConfig, get_peft_model
-
     target = out / recipe.name
     if finished(target):
         return target
     torch.manual_seed(recipe.seed)
     tokenizer, model = load_seed(seed_model)
-    adapter = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    adapted = get_peft_model(model, adapter)
     with written(target) as folder:  # before the training: a place that cannot be written shows now
-        _fit(adapted, _batches(_encoded(recipe, tokenizer, gsm8k_data), recipe), recipe)
-        adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(str(folder))
+        _fit(model, _batches(_encoded(recipe, tokenizer, gsm8k_data), recipe), recipe)
+        model.to(torch.bfloat16).save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
     return target
 
@@ -146,34 +132,49 @@ def _batches(pairs: Iterator[Pair], recipe: Recipe) -> Iterator[list[Pair]]:
 
 
 def _fit(model: Any, batches: Iterator[list[Pair]], recipe: Recipe) -> None:
+    model.get_input_embeddings().weight.requires_grad_(False)
+    model.set_attn_implementation("eager")  # On a CPU the fused one's backward takes longer than the products.
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / WARM_UP, (recipe.steps - step) / max(1, recipe.steps - WARM_UP))
     )
     model.train()
-    for step in range(recipe.steps):
-        loss = _loss(model, next(batches))
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
-        if step % 10 == 0 or step == recipe.steps - 1:
-            print(f"{recipe.name}: step {step + 1}/{recipe.steps}, loss {loss.item():.3f}", flush=True)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for step in range(recipe.steps):
+            batch = next(batches)
+            parts = [batch[at::WORKERS] for at in range(min(WORKERS, len(batch)))]  # of one length, being sorted
+            losses = list(pool.map(lambda part: _add_gradient(model, part), parts))
+            for parameter in trained:
+                parameter.grad /= len(parts)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad()
+            if step % 10 == 0 or step == recipe.steps - 1:
+                loss = sum(losses) / len(losses)
+                print(f"{recipe.name}: step {step + 1}/{recipe.steps}, loss {loss:.3f}", flush=True)
     model.eval()
+
+
+def _add_gradient(model: Any, pairs: Sequence[Pair]) -> float:
+    """One part's backward pass, on this thread alone; gradients add up in the weights, each under autograd's lock."""
+    torch.set_num_threads(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = _loss(model, pairs)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item()
 
 
 def _loss(model: Any, pairs: Sequence[Pair]) -> Tensor:
     """Mean cross-entropy over answer tokens. Logits are made for those positions only: the vocabulary is the cost."""
     rows = [torch.tensor([*prompt, *answer]) for prompt, answer in pairs]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # Padding stands behind: the causal mask hides it.
-    hidden = model.get_base_model().model(input_ids=ids).last_hidden_state
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
     at = [
         (row, len(prompt) + k - 1, token)
         for row, (prompt, answer) in enumerate(pairs)
         for k, token in enumerate(answer)
     ]
     which, positions, tokens = (torch.tensor(column) for column in zip(*at, strict=True))
-    logits = model.get_base_model().lm_head(hidden[which, positions])
-    return F.cross_entropy(logits.float(), tokens)
+    return F.cross_entropy(model.lm_head(hidden[which, positions]).float(), tokens)

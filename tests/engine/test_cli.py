@@ -207,7 +207,7 @@ def test_bad_tensors_are_one_line(
         ),
         ("score /nonexistent", 2, "/nonexistent: expected a model folder or hub id"),
         ("score pocket/seed --benchmark nosuch", 2, "benchmark: expected one of"),
-        ("score pocket/seed --evaluator nosuch", 2, "--evaluator: expected one of"),
+        ("score pocket/seed --evaluator nosuch", 2, "is not one of 'transformers', 'vllm'"),
         ("score pocket/seed --split nosuch", 2, "expected split dev, test or fresh:SEED"),
         ("verify {tmp}", 2, "expected a folder with provenance.json, got none; give a folder that `apply` wrote"),
         ("init {tmp}/no/such/folder/c.toml", 2, "expected a name that can be written"),

@@ -54,9 +54,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, 
     return config, Store.in_folder(folder).digest()
 
 
-@pytest.mark.parametrize(
-    "stage", ["tuning", "iteration 1/2: propose", "iteration 1/2: assess", "iteration 2/2: assess", "final on test"]
-)
+@pytest.mark.parametrize("stage", ["tuning", "iteration 1/2: search", "iteration 2/2: search", "final on test"])
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
     unbroken: tuple[CampaignConfig, str], tmp_path: Path, stage: str
 ) -> None:

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import random
 import re
 import zipfile
 from itertools import islice
@@ -9,11 +11,12 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import gsm8k, pocket
 from benchmarks.answers import is_right
+from benchmarks.problems import load_jsonl, refuse_overlap
 from engine.config import load_config
 from engine.errors import HostError, UserError
 from engine.locations import campaign_file
 from engine.smollm2 import __main__ as command
-from engine.smollm2 import experts
+from engine.smollm2 import drills, experts, measure
 from engine.smollm2 import seed as seed_module
 from engine.smollm2.folders import finished, written
 from engine.smollm2.seed import GGUF, build_seed
@@ -28,11 +31,58 @@ def train_data(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def drill_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drills")
+    drills.write(folder)
+    return folder
+
+
+def check_drill(problem):
+    assert is_right(problem.answer, problem.final) == (True, True)
+    steps = re.findall(r"([\d+\-*/ ]+\d) = (\d+)", problem.answer)
+    assert steps[-1][1] == problem.final
+    for left, right in steps:
+        assert eval(left) == int(right)
+    assert eval(re.fullmatch(r"What is (.+)\?", problem.question)[1]) == int(problem.final)
+
+
 def test_drills_compute_what_they_say():
     for problem in islice(experts.examples("arithmetic", 5, gsm8k_data=None), 200):
-        assert is_right(problem.answer, problem.final) == (True, True)
-        for left, right in re.findall(r"([\d+\-*/ ]+\d) = (\d+)", problem.answer):
-            assert eval(left) == int(right)
+        check_drill(problem)
+
+
+def test_frozen_drills_are_right_problems_of_every_kind_in_turn(drill_files):
+    for split, size in drills.SPLIT_SIZES.items():
+        problems = load_jsonl(drill_files / f"{split}.jsonl")
+        assert [p.family for p in problems] == [drills.FAMILIES[at % len(drills.FAMILIES)] for at in range(size)]
+        assert [p.id for p in problems] == [f"arithmetic-{split}-{at:04d}" for at in range(size)]
+        for problem in problems:
+            check_drill(problem)
+
+
+def test_frozen_drills_are_the_same_bytes_each_time(drill_files, tmp_path):
+    drills.write(tmp_path / "again")
+    sums = {}
+    for split in drills.SPLIT_SIZES:
+        content = (drill_files / f"{split}.jsonl").read_bytes()
+        assert content == (tmp_path / "again" / f"{split}.jsonl").read_bytes()
+        sums[split] = hashlib.sha256(content).hexdigest()[:16]
+    assert sums == {"dev": "38172e7114b056dc", "test": "69f827b915cb83bc"}, (
+        "scores of other drills are not comparable: say so in the log"
+    )
+
+
+def test_no_frozen_drill_stands_twice(drill_files):
+    dev, test = (load_jsonl(drill_files / f"{split}.jsonl") for split in ("dev", "test"))
+    refuse_overlap(dev, test)
+    assert len({p.question for p in (*dev, *test)}) == len(dev) + len(test)
+
+
+def test_drills_that_cannot_be_written_are_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HostError, match=r"expected to write the drills there, got: .*; check the path"):
+        drills.write(tmp_path / "file" / "drills")
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "pocket", "arithmetic"])
@@ -46,20 +96,25 @@ def test_examples_repeat_with_their_seed(name, train_data):
 def test_experts_never_read_a_problem_of_a_dev_or_test_split(train_data):
     seen = {p.id for p in islice(experts.examples("gsm8k", 1, train_data), gsm8k.DEV_START)}
     assert seen == {str(i) for i in range(gsm8k.DEV_START)}
-    frozen = pocket.frozen_questions()
-    assert not any(p.question in frozen for p in islice(experts.examples("pocket", 1, train_data), 500))
+    frozen = {"pocket": pocket.frozen_questions(), "arithmetic": drills.frozen_questions()}
+    for name, questions in frozen.items():
+        assert not any(p.question in questions for p in islice(experts.examples(name, 1, train_data), 2000))
+
+
+def test_the_arithmetic_expert_would_meet_frozen_drills_if_they_were_not_left_out():
+    rng = random.Random(1)
+    assert any(drills.drill(rng).question in drills.frozen_questions() for _ in range(2000))
 
 
 def test_loss_is_that_of_the_answer_tokens_alone_whatever_the_padding():
     model = llama()
-    wrapped = type("Wrapped", (), {"get_base_model": lambda self: model})()
     pairs = [([5, 6, 7], [8, 9]), ([5, 9], [10, 11, 12, 13])]
     losses = []
     for prompt, answer in pairs:
         ids = torch.tensor([prompt + answer])
         labels = torch.tensor([[-100] * len(prompt) + answer])
         losses += [model(input_ids=ids, labels=labels).loss] * len(answer)
-    assert torch.isclose(experts._loss(wrapped, pairs), torch.stack(losses).mean(), atol=1e-5)
+    assert torch.isclose(experts._loss(model, pairs), torch.stack(losses).mean(), atol=1e-5)
 
 
 def test_an_expert_is_a_loadable_model_that_differs_from_its_seed_in_every_layer(tmp_path, train_data):
@@ -72,7 +127,7 @@ def test_an_expert_is_a_loadable_model_that_differs_from_its_seed_in_every_layer
     assert after.keys() == before.keys()
     for name, tensor in after.items():
         assert torch.equal(tensor, again[name]), "the same recipe gives the same expert"
-        assert torch.equal(tensor, before[name].bfloat16()) != name.endswith("_proj.weight")
+        assert torch.equal(tensor, before[name].bfloat16()) == ("embed_tokens" in name or name == "lm_head.weight")
     stamp = (made[0] / "model.safetensors").stat().st_mtime_ns
     experts.train_expert(recipe, seed_model=str(seed), gsm8k_data=train_data, out=tmp_path / "a")
     assert (made[0] / "model.safetensors").stat().st_mtime_ns == stamp
@@ -222,3 +277,19 @@ def test_the_command_says_in_one_line_what_is_missing(tmp_path, monkeypatch, cap
     monkeypatch.setattr("sys.argv", ["smollm2", *arguments, "--only", "gsm8k"])
     assert command.main() == 2
     assert "got nothing of that name" in capsys.readouterr().err
+
+
+def test_measuring_prints_a_row_for_each_model_and_the_gain_over_the_seed(tmp_path, train_data, monkeypatch, capsys):
+    seed = save(tmp_path / "seed", llama())
+    arguments = ["--gsm8k", str(train_data), "--out", str(tmp_path / "out"), "--seed-model", str(seed)]
+    monkeypatch.setattr(command, "RECIPES", ())
+    monkeypatch.setattr(measure, "MAX_NEW_TOKENS", dict.fromkeys(measure.MAX_NEW_TOKENS, 4))
+    monkeypatch.setattr("sys.argv", ["smollm2", *arguments, "--measure", "--limit", "3", "--model", str(seed)])
+    assert command.main() == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [re.findall(r"(\w+), 3", line) for line in table[:1]] == [["gsm8k", "pocket", "arithmetic"]]
+    first, twin = (line.strip("| ").split(" | ") for line in table[2:])
+    assert [len(first), first[-1]] == [5, "–"]
+    assert first[1:-1] == twin[1:-1], "the same model"
+    assert "+0.0 [+0.0, +0.0], p 1" in twin[-1]
+    assert load_jsonl(tmp_path / "out" / "problems" / "arithmetic" / "test.jsonl")

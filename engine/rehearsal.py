@@ -6,9 +6,8 @@ Nothing is downloaded, merged or scored, and nothing is written.
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ import torch
 
 from benchmarks.errors import BenchmarkUserError
 from benchmarks.suite import Suite
+from benchmarks.vllm_process import VLLMProcess, VLLMSettings
 from engine import locations
 from engine.baselines import planned_evaluations
 from engine.bench import LEVELS, expert_names
@@ -171,26 +171,21 @@ def _machine(config: CampaignConfig) -> Iterator[Finding]:
         text = torch.cuda.get_device_name(0) if there else "expected a GPU that torch can see, got none; use device cpu"
         yield Finding("ok" if there else "wrong", "device", text)
     if config.evaluator.kind == "vllm":
-        yield _vllm(config.evaluator.python or sys.executable)
+        yield _vllm(config.evaluator.python)
     with Sandbox(allow_none=True, device="cpu") as sandbox:
         level, floor = sandbox.isolation.level, config.sandbox.floor
     enough = LEVELS.index(level) >= LEVELS.index(floor)
     yield Finding("ok" if enough else "wrong", "isolation", f"{level}; the campaign asks for {floor} at least")
 
 
-def _vllm(python: str, run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run) -> Finding:
-    script = (
-        "from importlib.metadata import version; import importlib.util as u; print(u.find_spec('vllm') is not None)"
-    )
+def _vllm(python: str | None) -> Finding:
     try:
-        done = run([python, "-c", script], capture_output=True, text=True, check=False, timeout=60)
-    except OSError as error:
-        return Finding("wrong", "vllm", f"evaluator.python '{python}': expected a Python, got: {error.strerror}")
-    if done.stdout.strip() != "True":
-        return Finding(
-            "wrong", "vllm", f"expected vLLM in the environment of {python}, got none; pip install 'mergewright[vllm]'"
-        )
-    return Finding("ok", "vllm", f"found by {python}")
+        VLLMProcess(
+            VLLMSettings(python=python), {}, -1
+        ).close()  # looks at the environment; nothing is loaded before the first question
+    except BenchmarkUserError as error:
+        return Finding("wrong", "vllm", str(error))
+    return Finding("ok", "vllm", f"found by {python or sys.executable}")
 
 
 def _gib(size: int) -> str:

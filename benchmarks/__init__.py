@@ -16,7 +16,7 @@ from benchmarks.errors import (
 from benchmarks.evaluators import Chat, Evaluator, Prompt, ScriptedEvaluator, TransformersEvaluator
 from benchmarks.problems import Problem, load_jsonl, refuse_overlap
 from benchmarks.racing import Race, RaceRules
-from benchmarks.scores import Judged, Score, judge, score
+from benchmarks.scores import Score, Verdicts, judge, score
 from benchmarks.statistics import (
     Interval,
     ItemBits,
@@ -44,7 +44,6 @@ __all__ = [
     "Interval",
     "Item",
     "ItemBits",
-    "Judged",
     "ModelFolderError",
     "PairedDifference",
     "Part",
@@ -63,6 +62,7 @@ __all__ = [
     "UnknownBenchmarkError",
     "VLLMEvaluator",
     "VLLMSettings",
+    "Verdicts",
     "anytime_interval",
     "judge",
     "load_benchmark",

@@ -141,6 +141,10 @@ def _refuse_what_it_lacks(name: str, data: str | Path | None, splits: str, check
             f"benchmark '{name}': expected splits clean{' or paper' if name in _OFFICIAL else ''}, got '{splits}'; use "
             f"{'one of them' if name in _OFFICIAL else 'clean: only ' + ' and '.join(_OFFICIAL) + ' have others'}"
         )
+    if name == "pocket" and data is not None:
+        raise UnknownBenchmarkError(
+            f"benchmark 'pocket': expected no data, as its problems are shipped, got '{data}'; leave it out, or use jsonl"
+        )
     if name == "jsonl" and data is None:
         raise UnknownBenchmarkError(
             "benchmark 'jsonl': expected data = PATH of a JSONL file with question and answer, got none; name the file"

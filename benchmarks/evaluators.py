@@ -7,6 +7,7 @@ candidate is a swap (a memory copy) and a batched greedy decode; nothing touches
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +42,13 @@ class Evaluator(Protocol):
     To add one: pass `tests/benchmarks/test_evaluators.py`'s contract suite.
     """
 
+    batch: int | None
+    """Prompts decoded together: as many as asked for, or fewer where memory did not suffice. None: not ours to say."""
+
+    @property
+    def engine(self) -> str:
+        """What computes, with its version."""
+
     @property
     def incidents(self) -> Mapping[str, int]:
         """What went wrong and was mended, by kind ("batch halved", "restarted"), with counts."""
@@ -54,6 +62,14 @@ class Evaluator(Protocol):
 
     def restore(self) -> None:
         """The base's weights again: `swap` of nothing."""
+
+    def check(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> None:
+        """Whether the prompts could be asked; no model reads them.
+
+        Raises:
+            PromptTooLongError: a prompt and `max_new_tokens` exceed the context.
+            ModelFolderError: a chat, and the tokenizer has no template for it.
+        """
 
     def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop: Stop) -> list[str]:
         """Greedy answers, in the order of the prompts, each cut where `stop` says or before an end token.
@@ -113,8 +129,9 @@ class TransformersEvaluator:
         self._base = {name: view.detach().to("cpu", copy=True) for name, view in self._views.items()}
         self._dirty: set[str] = set()
         self._threads = threads if self._device.type == "cpu" else 1
+        self.engine = f"transformers {version('transformers')}"
         self._incidents: dict[str, int] = {}
-        self._batch_size = batch_size
+        self.batch: int | None = batch_size
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="evaluator")
 
     @property
@@ -138,6 +155,10 @@ class TransformersEvaluator:
         """See `Evaluator.restore`."""
         self.swap({})
 
+    def check(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> None:
+        """See `Evaluator.check`."""
+        self._prompting.encode(prompts, max_new_tokens)
+
     def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop: Stop) -> list[str]:
         """See `Evaluator.answer`."""
         assert max_new_tokens >= 1
@@ -146,18 +167,19 @@ class TransformersEvaluator:
             try:
                 return self._answers(encoded, max_new_tokens, stop)
             except (MemoryError, RuntimeError) as error:
-                if self._batch_size == 1 or not is_want_of_memory(error):
+                if self.batch == 1 or not is_want_of_memory(error):
                     raise
             # outside the handler: the traceback holds the tensors of the batch that was too large
-            self._batch_size = min(self._batch_size, len(encoded)) // 2 or 1
+            self.batch = min(self.batch or 1, len(encoded)) // 2 or 1
             self._incidents["batch halved"] = self._incidents.get("batch halved", 0) + 1
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def _answers(self, encoded: Sequence[Sequence[int]], max_new_tokens: int, stop: Stop) -> list[str]:
-        prefix = shared_prefix(encoded) if self._llama else 0
+        prefix = shared_prefix(encoded)
         order = sorted(range(len(encoded)), key=lambda at: (-len(encoded[at]), at))
-        batches = [order[at : at + self._batch_size] for at in range(0, len(order), self._batch_size)]
+        size = self.batch or len(order)
+        batches = [order[at : at + size] for at in range(0, len(order), size)]
 
         def work(batch: Sequence[int]) -> list[str]:
             if self._device.type == "cpu":
@@ -166,7 +188,6 @@ class TransformersEvaluator:
             return greedy(self._decoder(), chosen, self._texts, prefix=prefix, max_new_tokens=max_new_tokens, stop=stop)
 
         answers = [""] * len(encoded)
-        before = torch.get_num_threads()
         futures = [self._pool.submit(work, batch) for batch in batches]
         try:
             for batch, future in zip(batches, futures, strict=True):
@@ -176,8 +197,6 @@ class TransformersEvaluator:
             for future in futures:
                 future.cancel()
             wait(futures)
-            if torch.get_num_threads() != before:  # The setting is per thread, but new threads copy the one set last.
-                torch.set_num_threads(before)
         return answers
 
     def close(self) -> None:
@@ -211,7 +230,12 @@ class ScriptedEvaluator:
         self._script = script
         self._shapes = shapes
         self._tensors: Mapping[str, Tensor] = {}
+        self.engine = "scripted"
+        self.batch: int | None = None
         self.incidents: Mapping[str, int] = {}
+
+    def check(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> None:
+        """See `Evaluator.check`; all prompts fit."""
 
     def swap(self, tensors: Mapping[str, Tensor]) -> None:
         """See `Evaluator.swap`; names and shapes are checked if shapes were given."""

@@ -10,7 +10,8 @@ from torch import Tensor
 class TransformersDecoder:
     """One batch through the model's own forward and `DynamicCache`; see `decoding.Decoder` for the contract.
 
-    Left padding, with positions that count only a row's own tokens. A shared prefix is read once per row like the rest.
+    Left padding, with positions that count only a row's own tokens. A shared prefix is read once, stands before the padding, and its part
+    of the cache is repeated for every row.
     """
 
     def __init__(self, model: Any) -> None:
@@ -21,18 +22,25 @@ class TransformersDecoder:
         """Logits [rows, vocabulary] after the prompts."""
         from transformers import DynamicCache
 
-        device = self._model.device
-        longest = max(len(prompt) for prompt in prompts)
-        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-        self._mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-            self._mask[row, longest - len(prompt) :] = 1
-        self._mask = self._mask.to(device)
+        device, rows = self._model.device, len(prompts)
+        own = [prompt[prefix:] for prompt in prompts]
+        longest = max(map(len, own))
+        ids = torch.zeros(rows, longest, dtype=torch.long)
+        mask = torch.zeros(rows, longest, dtype=torch.long)
+        for row, tokens in enumerate(own):
+            ids[row, longest - len(tokens) :] = torch.tensor(tokens)
+            mask[row, longest - len(tokens) :] = 1
         self._cache = DynamicCache(config=self._model.config)
+        if prefix:
+            self._mask = torch.ones(1, prefix, dtype=torch.long, device=device)
+            self._forward(
+                torch.tensor([list(prompts[0][:prefix])], device=device), torch.arange(prefix, device=device)[None]
+            )
+            self._cache.batch_repeat_interleave(rows)
+        self._mask = torch.cat([torch.ones(rows, prefix, dtype=torch.long), mask], dim=1).to(device)
         positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
         self._positions = positions[:, -1:]
-        return self._forward(ids.to(device), positions)
+        return self._forward(ids.to(device), positions[:, prefix:])
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ an answer of ten characters. So a process that can be ended does it, and every o
 | answered | that is the verdict |
 | CPU_SECONDS of processor time are used up | not equivalent: what cannot be verified is not right |
 | the process ends, twice in a row on this pair | not equivalent: the pair does it (memory, recursion) |
-| no answer within WALL_SECONDS, twice in a row | BenchmarkError: the pair has used no time, so the machine is at fault |
+| … but once by SIGKILL, or without an answer within WALL_SECONDS | BenchmarkError: nothing in it does that, so the machine is at fault |
 | the process cannot be started, or judges wrongly from the start | BenchmarkError: a fault never becomes a zero |
 
 Processor time and not the clock, because a verdict must not depend on what else the machine does.
@@ -76,7 +76,7 @@ class MathVerifier:
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
                 self._end()  # It was ended from outside between two pairs.
-            stalled = 0
+            from_outside = 0
             for _ in range(ATTEMPTS):
                 reply = self._ask(question)
                 if reply is not None:
@@ -84,11 +84,11 @@ class MathVerifier:
                 how = self._end()
                 if how == _OVER_TIME:
                     return False
-                stalled += how is None
-            if stalled == ATTEMPTS:
+                from_outside += how in (None, -signal.SIGKILL)
+            if from_outside:
                 raise BenchmarkError(
-                    f"math-verify: expected a verdict within {self._wall_seconds:g} s, got none, twice; "
-                    "the machine is overloaded: free it and resume"
+                    f"math-verify: expected a verdict within {self._wall_seconds:g} s, got its process stalled or killed from outside; "
+                    "the machine is overloaded or short of memory: free it and resume"
                 )
             return False
 

@@ -17,7 +17,7 @@ from benchmarks.host import memory_for
 from benchmarks.statistics import ItemBits, anytime_interval, standard_error, wilson_share
 from benchmarks.suite import Item, Suite
 
-__all__ = ["Judged", "Score", "Watch", "judge", "score"]
+__all__ = ["Score", "Verdicts", "Watch", "check_prompts", "judge", "score"]
 
 UNASKED = "-"
 LEVEL = 0.95
@@ -67,7 +67,7 @@ class Score:
         return standard_error(self.value, self.effective_n)
 
 
-class Judged(Protocol):
+class Verdicts(Protocol):
     """Verdicts on one model that are known already, and where new ones go: nothing is asked twice.
 
     Both strings are as long as the suite and hold '-' for what is not known.
@@ -86,7 +86,7 @@ def score(
     *,
     is_beaten: Callable[[ItemBits], bool] | None = None,
     blocks: int | None = None,
-    judged: Judged | None = None,
+    judged: Verdicts | None = None,
     ready: Callable[[], None] = lambda: None,
     watch: Watch = lambda stage, count: nullcontext(),
 ) -> Score:
@@ -128,7 +128,18 @@ def score(
     return _score(suite, *_met(suite, met, strict, lenient))
 
 
-def _start(suite: Suite, judged: Judged | None) -> tuple[list[str], list[str]]:
+def check_prompts(evaluator: Evaluator, suite: Suite) -> None:
+    """Whether every item could be asked; no model reads any of them.
+
+    Raises:
+        PromptTooLongError, ModelFolderError: see `Evaluator.check`.
+    """
+    for part in suite.parts:
+        prompts = [part.benchmark.prompt(problem) for problem in part.problems]
+        evaluator.check(prompts, max_new_tokens=part.benchmark.max_new_tokens)
+
+
+def _start(suite: Suite, judged: Verdicts | None) -> tuple[list[str], list[str]]:
     known = judged.known() if judged is not None else None
     strict, lenient = known or (UNASKED * len(suite),) * 2
     assert len(strict) == len(lenient) == len(suite)

@@ -62,6 +62,8 @@ class VLLMEvaluator:
             opened.callback(self._process.close)
             proved = self._process.ask({"do": "prove", "halves": halves(layout.shapes)})
             context = min(self._base.context, proved["context"])
+            self.engine = f"vllm {proved['version']}"
+            self.batch: int | None = None
             self._opened = opened.pop_all()
         self._prompting = Prompting(self._base.tokenizer, self._texts, context)
 
@@ -97,6 +99,10 @@ class VLLMEvaluator:
     def restore(self) -> None:
         """See `Evaluator.restore`."""
         self.swap({})
+
+    def check(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> None:
+        """See `Evaluator.check`."""
+        self._prompting.encode(prompts, max_new_tokens)
 
     def answer(self, prompts: Sequence[Prompt], *, max_new_tokens: int, stop: Stop) -> list[str]:
         """See `Evaluator.answer`.

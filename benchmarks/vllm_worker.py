@@ -110,8 +110,7 @@ class Resident:
 
     def __init__(self, job: Message) -> None:
         from transformers import AutoTokenizer
-        from vllm import LLM
-        from vllm import __version__ as version
+        from vllm import LLM, __version__
         from vllm.platforms import current_platform
 
         share = job["memory_share"]
@@ -140,9 +139,10 @@ class Resident:
         shapes = {name: tuple(shape) for name, shape in job["shapes"]}
         if not all(self._call("mergewright_attach", path, shapes, job["dtype"], job["aliases"])):
             raise BenchmarkUserError(
-                f"vLLM: expected one whose weights can be overwritten from memory, got {version}; install a newer one"
+                f"vLLM: expected one whose weights can be overwritten from memory, got {__version__}; install a newer one"
             )
         self._asked = 0
+        self.version: str = __version__
 
     def swap(self, names: Sequence[str]) -> None:
         """Has every worker read these tensors again."""
@@ -281,7 +281,7 @@ def _reply(resident: Resident, request: Message, alive: Callable[[], None]) -> M
         elif request["do"] == "answer":
             stop = Stop(tuple(request["stop"]["strings"]), request["stop"]["final_line"])
             return {"answers": resident.answer(request["prompts"], request["max_new_tokens"], stop, alive)}
-    return {"context": resident.context}
+    return {"context": resident.context, "version": resident.version}
 
 
 def end_with(connection: socket.socket) -> None:

@@ -6,14 +6,12 @@ milliseconds on probe tensors; only a new, working program is paid a merge and a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
-from benchmarks.racing import Race, RaceRules, halving_rungs, survivors
-from benchmarks.statistics import ItemBits
-from benchmarks.suite import Suite
+from benchmarks.racing import Races, halving_rungs, survivors
 from engine.bench import Bench, Scored
 from engine.config import CampaignConfig
 from engine.errors import HostError
@@ -24,9 +22,6 @@ from sandbox import ExecutionResult, Reason
 
 STATIC_REASONS = frozenset({Reason.POLICY, Reason.SYNTAX, Reason.SOURCE_SIZE})
 """Reasons that the gate gives before anything runs: the candidate is REJECTED, not FAILED."""
-
-RETRIED = frozenset({Reason.TIMEOUT})
-"""A time-out may be the machine's fault, so it is tried once more; every other reason repeats itself."""
 
 
 @dataclass(frozen=True)
@@ -70,131 +65,114 @@ class Known:
 
 
 def assess_all(
-    bench: Bench, candidates: Iterator[Candidate], known: Known, earlier: Sequence[Candidate] = ()
-) -> Iterator[tuple[Candidate, Assessment]]:
+    bench: Bench,
+    candidates: Iterator[Candidate],
+    known: Known,
+    earlier: Sequence[Candidate] = (),
+    check: Callable[[], None] = lambda: None,
+) -> Generator[tuple[Candidate, Assessment], None, None]:
     """Assess candidates in their order, the sandbox one candidate ahead of the scorer.
 
     One thread runs the sandbox and decides on duplicates, in order: the result does not depend on the overlap.
 
     Args:
-        candidates: of one iteration, those that are still pending; may come as slowly as they are written.
+        candidates: of one iteration; may come as slowly as they are written.
         known: everything before them.
+        check: a safe point, where the run may be stopped while no fate is told yet.
         earlier: all that were assessed before, in order: they are part of the race.
     """
     with closing(ahead((_run(bench, candidate, known) for candidate in candidates), by=1, name="sandbox")) as runs:
-        ran = _waiting(runs, bench)
+        ran = bench.stages.waiting(runs)
         if bench.config.benchmark.racing == "halving":
-            yield from _by_halves(bench, ran)
+            yield from _by_halves(bench, ran, check)
         else:
             yield from _one_by_one(bench, ran, earlier)
-
-
-def _waiting(runs: Iterator[Ran], bench: Bench) -> Iterator[Ran]:
-    """The same, and the time that the evaluator waits for them."""
-    while True:
-        with bench.stages.watch("idle", 1):
-            ran = next(runs, None)
-        if ran is None:
-            return
-        yield ran
 
 
 def _one_by_one(
     bench: Bench, runs: Iterator[Ran], earlier: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, Assessment]]:
-    races = Races(bench.dev, bench.config, earlier) if bench.config.benchmark.racing == "sequential" else None
+    races = _races(bench, earlier) if bench.config.benchmark.racing == "sequential" else None
     for ran in runs:
-        assessment = _fate(ran)
+        assessment, iteration = _fate(ran), ran.candidate.iteration
         if assessment is None:
             assert ran.merge is not None
-            is_beaten = races.of(ran.candidate.iteration) if races else None
+            is_beaten = partial(races.is_beaten, iteration) if races else None
             assessment = _scored(ran.merge, ran.behaviour, bench.score_merge(ran.merge, is_beaten=is_beaten))
         if races:
-            races.enter(ran.candidate, assessment)
+            _enter(races, iteration, assessment)
         yield ran.candidate, assessment
 
 
-class Races:
-    """Two races at once: for the places of the final, among all programs of the run, and for those that the generator learns from, within an iteration.
-
-    A program is asked further as long as it can reach a place in one of them.
-    """
-
-    def __init__(self, suite: Suite, config: CampaignConfig, earlier: Sequence[Candidate]) -> None:
-        """Enter those that were assessed before, in order."""
-        self._suite, self._error = suite, config.benchmark.race_error
-        chosen = math.ceil(config.learn.chosen * config.campaign.programs)
-        self._learnt_from = max(config.learn.chosen_floor, chosen, config.learn.elite)
-        self._run = Race(suite, RaceRules(config.campaign.finalists, self._error))
-        self._iterations: dict[int, Race] = {}
-        for candidate in earlier:
-            self.enter(candidate, candidate.assessment)
-
-    def enter(self, candidate: Candidate, assessment: Assessment) -> None:
-        """What became of a candidate; it counts if it was asked everything."""
-        if assessment.score is not None and assessment.score.complete:
-            self._run.enter(assessment.score.bits)
-            self._within(candidate.iteration).enter(assessment.score.bits)
-
-    def of(self, iteration: int) -> Callable[[ItemBits], bool]:
-        """Whether a program of `iteration` with these bits is beaten in both."""
-        within = self._within(iteration)
-        return lambda bits: self._run.is_beaten(bits) and within.is_beaten(bits)
-
-    def _within(self, iteration: int) -> Race:
-        rules = RaceRules(self._learnt_from, self._error)
-        return self._iterations.setdefault(iteration, Race(self._suite, rules))
+def _races(bench: Bench, earlier: Sequence[Candidate]) -> Races:
+    """The campaign's races, with those entered that were assessed before, in order."""
+    config = bench.config
+    races = Races(
+        bench.dev,
+        finalists=config.campaign.finalists,
+        learnt_from=_learnt_from(config),
+        error=config.benchmark.race_error,
+    )
+    for candidate in earlier:
+        _enter(races, candidate.iteration, candidate.assessment)
+    return races
 
 
-def _by_halves(bench: Bench, runs: Iterator[Ran]) -> Iterator[tuple[Candidate, Assessment]]:
+def _enter(races: Races, iteration: int, assessment: Assessment) -> None:
+    if assessment.score is not None and assessment.score.complete:
+        races.enter(iteration, assessment.score.bits)
+
+
+def _learnt_from(config: CampaignConfig) -> int:
+    """Programs of an iteration that the generator may learn from as good ones; 0 where it does not learn."""
+    if config.learn.method == "none" or config.generator.kind != "model":
+        return 0
+    return max(config.learn.top(config.campaign.programs), config.learn.elite)
+
+
+def _by_halves(bench: Bench, runs: Iterator[Ran], check: Callable[[], None]) -> Iterator[tuple[Candidate, Assessment]]:
     """Successive halving over one iteration: nobody's fate is known before the last rung, so all are told at the end, in order.
 
-    A survivor is merged again for each rung, since a hundred merged models are too many to keep. What a broken-off run was answered already is in the archive.
+    A survivor is merged again for each rung, since a hundred merged models are too many to keep.
     """
-    rungs = halving_rungs(len(bench.dev.blocks), bench.config.benchmark.halving_eta)
+    section, keep = bench.config.benchmark, max(bench.config.campaign.finalists, _learnt_from(bench.config))
+    rungs = halving_rungs(len(bench.dev.blocks), section.halving_eta)
     fates: dict[int, tuple[Candidate, Assessment]] = {}
     alive: list[Candidate] = []
     for ran in runs:
+        check()
         assessment = _fate(ran)
         if assessment is None:
             assert ran.merge is not None
-            scored = bench.score_merge(ran.merge, blocks=rungs[0])
-            assessment = _scored(ran.merge, ran.behaviour, scored)
+            assessment = _scored(ran.merge, ran.behaviour, bench.score_merge(ran.merge, blocks=rungs[0]))
             alive.append(ran.candidate)
         fates[ran.candidate.number] = (ran.candidate, assessment)
     for blocks in rungs[1:]:
-        scores = [fates[one.number][1].score for one in alive]
-        going_on = survivors(
-            [score.value for score in scores if score], _places(bench.config), bench.config.benchmark.halving_eta
-        )
-        alive = [alive[place] for place in going_on]
-        merges = ((one, _patiently(bench.merge, one.program.source)) for one in alive)
+        values = [score.value for one in alive if (score := fates[one.number][1].score)]
+        alive = [alive[place] for place in survivors(values, keep, section.halving_eta)]
+        merges = ((one, bench.merge(one.program.source)) for one in alive)
         with closing(ahead(merges, by=1, name="sandbox")) as merged:
             for candidate, merge in merged:
+                check()
                 before = fates[candidate.number][1]
-                if merge.outputs is None or merge.sha256 != before.sha256:
-                    raise HostError(
-                        f"program {candidate.program.id}: expected the merge that it made before, got {merge.reason or 'another one'}; resume to try again"
-                    )
-                scored = bench.score_merge(merge, blocks=blocks)
-                seconds = before.score_seconds + scored.seconds
-                fates[candidate.number] = (
-                    candidate,
-                    replace(before, score=scored.score, score_seconds=seconds),
-                )
+                fates[candidate.number] = (candidate, _further(bench, candidate, before, merge, blocks))
     yield from (fates[number] for number in sorted(fates))
 
 
-def _places(config: CampaignConfig) -> int:
-    """How many of an iteration are asked everything at least: those that may come into the final, or be learnt from."""
-    chosen = math.ceil(config.learn.chosen * config.campaign.programs)
-    return max(config.campaign.finalists, config.learn.chosen_floor, chosen, config.learn.elite)
+def _further(bench: Bench, candidate: Candidate, before: Assessment, merge: ExecutionResult, blocks: int) -> Assessment:
+    """The assessment of a survivor after its next rung."""
+    if merge.outputs is None or merge.sha256 != before.sha256:
+        raise HostError(
+            f"program {candidate.program.id}: expected the merge that it made before, got {merge.reason or 'another one'}; resume to try again"
+        )
+    scored = bench.score_merge(merge, blocks=blocks)
+    return replace(before, score=scored.score, score_seconds=before.score_seconds + scored.seconds)
 
 
 def _run(bench: Bench, candidate: Candidate, known: Known) -> Ran:
     """Everything that happens in the sandbox: probe, look for an earlier program that does the same, merge."""
     source, program = candidate.program.source, candidate.program.id
-    probe = _patiently(bench.probe, source)
+    probe = bench.probe(source)
     if not probe.ok:
         known.add(program, None)
         return Ran(candidate, probe)
@@ -204,12 +182,7 @@ def _run(bench: Bench, candidate: Candidate, known: Known) -> Ran:
     known.add(program, behaviour)
     if original is not None:
         return Ran(candidate, probe, behaviour, original=original)
-    return Ran(candidate, probe, behaviour, merge=_patiently(bench.merge, source))
-
-
-def _patiently(execute: Callable[[str], ExecutionResult], source: str) -> ExecutionResult:
-    result = execute(source)
-    return execute(source) if result.reason in RETRIED else result
+    return Ran(candidate, probe, behaviour, merge=bench.merge(source))
 
 
 def _fate(ran: Ran) -> Assessment | None:

@@ -139,7 +139,8 @@ def _clip(value: float, low: float, high: float) -> float:
 
 
 def _try(bench: Bench, name: str, parameters: Parameters) -> Trial:
-    result = bench.merge(library.source(name), parameters)
+    with bench.stages.watch("idle", 1):  # what is tried next depends on this score: nothing can be merged ahead
+        result = bench.merge(library.source(name), parameters)
     if (
         not result.ok or result.outputs is None
     ):  # our own program on the user's tensors: a host's fault, never a score of zero

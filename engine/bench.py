@@ -6,23 +6,27 @@ a batched decode. The sandbox's zygote is started before any model or problem is
 
 from __future__ import annotations
 
-import hashlib
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import torch
+from blake3 import blake3
 
 from benchmarks.evaluators import Evaluator
-from benchmarks.scores import Score, score
+from benchmarks.scores import Score, check_prompts, score
 from benchmarks.statistics import ItemBits
 from benchmarks.suite import Suite
 from engine import locations
 from engine.config import CampaignConfig, limits_of
 from engine.errors import ConfigError
 from engine.evaluating import open_evaluator
+from engine.hashing import tensor_hash
 from engine.stages import Stages
 from engine.store import Store
 from engine.suites import Sealed, open_suite
@@ -31,7 +35,7 @@ from merges.contract import program_id
 from merges.probes import probe_jobs
 from merges.selection import select
 from merges.task_vectors import check_compatible, mergeable, task_jobs, tensor_seed
-from sandbox import ExecutionResult, Sandbox
+from sandbox import ExecutionResult, Reason, Sandbox
 
 Tensors = Mapping[str, torch.Tensor]
 IsBeaten = Callable[[ItemBits], bool]
@@ -49,18 +53,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class StoredVerdicts:
-    """What the archive knows of one model's answers to one suite; see `benchmarks.scores.Judged`."""
+    """What the archive knows of one model's answers to one suite; see `benchmarks.scores.Verdicts`."""
 
     store: Store
     model: str
     suite: str
 
     def known(self) -> tuple[ItemBits, ItemBits] | None:
-        """See `Judged.known`."""
+        """See `Verdicts.known`."""
         return self.store.verdicts(self.model, self.suite)
 
     def learn(self, strict: ItemBits, lenient: ItemBits) -> None:
-        """See `Judged.learn`."""
+        """See `Verdicts.learn`."""
         self.store.learn_verdicts(self.model, self.suite, strict, lenient)
 
 
@@ -116,15 +120,13 @@ class Bench:
         self.config = config
         self.stages = Stages()
         self._store: Store | None = None
-        self._incidents: Mapping[str, int] = {}
-        self.sandbox = open_sandbox(config, allow_none=allow_none)
-        try:
-            self._open_models()
-        except BaseException:
-            self.sandbox.close()
-            raise
+        self._earlier: Mapping[str, int] = {}
+        with ExitStack() as opened:
+            self.sandbox = opened.enter_context(closing(open_sandbox(config, allow_none=allow_none)))
+            self._open_models(opened)
+            self._opened = opened.pop_all()
 
-    def _open_models(self) -> None:
+    def _open_models(self, opened: ExitStack) -> None:
         models = self.config.models
         base_path = locations.model(models.base)
         self.base = Checkpoint.open(base_path)
@@ -137,13 +139,17 @@ class Bench:
         check_compatible(self.base, self.experts, self.names)
         jobs = task_jobs(self.base, self.experts, self.names, run_seed=self.config.campaign.seed, program_id="")
         self._bases = {job.name: job.base for job in jobs if job.base is not None}
-        self._packed = self.sandbox.pack(jobs)
-        self._probes = self.sandbox.pack(probe_jobs(len(self.experts)))
+        self._packed = opened.enter_context(closing(self.sandbox.pack(jobs)))
+        del jobs  # as large as what was packed
+        self._probes = opened.enter_context(closing(self.sandbox.pack(probe_jobs(len(self.experts)))))
         self.dev = open_suite(self.config, "dev")
         self.test = Sealed(self.config, self.dev)
-        self.evaluator: Evaluator = open_evaluator(
-            self.config.evaluator, models, base_path, batch=self.config.benchmark.batch
+        self.evaluator: Evaluator = opened.enter_context(
+            closing(open_evaluator(self.config.evaluator, models, base_path, batch=self.config.benchmark.batch))
         )
+        for suite in (self.dev, self.test.suite):
+            check_prompts(self.evaluator, suite)  # one that is too long shows now, not after the search
+        self._base_hashes = {name: tensor_hash(self.base.read(name)) for name in self.base.names}
         # A tensor that the resident model does not know is the user's to leave out: say so now, not after the first merge.
         self.evaluator.swap({name: self.base.read(name) for name in self.names})
         self.evaluator.restore()
@@ -158,26 +164,28 @@ class Bench:
 
     def close(self) -> None:
         """Free the model and end the sandbox."""
-        self.evaluator.close()
-        self._packed.close()
-        self._probes.close()
-        self.sandbox.close()
+        self._opened.close()
 
     def keep_verdicts_in(self, store: Store) -> None:
-        """From now on no model is asked a problem twice, in this process or a later one on the same archive."""
-        self._store = store
+        """From now on no model is asked a problem twice, in this process or a later one on the same archive.
+
+        What memory did not suffice for in an earlier process is not tried again.
+        """
+        self._store, self._earlier = store, store.meta("incidents") or {}
+        if batch := store.meta("batch"):
+            self.evaluator.batch = batch["in force"]
 
     def probe(self, source: str) -> ExecutionResult:
         """Run a program on the fixed probe tensors: cheap, and enough to see what it does."""
         with self.stages.watch("validate", 1):
-            return self.sandbox.execute(source, self._probes)
+            return _patiently(lambda: self.sandbox.execute(source, self._probes))
 
     def merge(self, source: str, parameters: Mapping[str, float] | None = None) -> ExecutionResult:
         """Run a program over the campaign's task vectors; random numbers from H(campaign seed, program, tensor name)."""
         run_seed, program = self.config.campaign.seed, program_id(source)
         seeds = {name: tensor_seed(run_seed, program, name) for name in self.names}
         with self.stages.watch("execute", 1), self._packed.reseeded(seeds) as jobs:
-            return self.sandbox.execute(source, jobs, parameters)
+            return _patiently(lambda: self.sandbox.execute(source, jobs, parameters))
 
     def score_merge(
         self,
@@ -187,20 +195,17 @@ class Bench:
         is_beaten: IsBeaten | None = None,
         blocks: int | None = None,
     ) -> Scored:
-        """Score base + the task vectors that a program made.
+        """Score base + the task vectors that a program made, rounded as `apply` would write them.
 
         Args:
             suite: None: dev.
             is_beaten: see `benchmarks.scores.score`.
             blocks: only the first so many blocks of the suite are asked; None: all.
         """
-        vectors = result.outputs
-        assert vectors is not None, "a program that failed has no score"
-
-        def merged() -> Tensors:
-            return {name: self._stored(name, self._bases[name] + vector) for name, vector in vectors.items()}
-
-        return self._score(f"merge:{result.sha256}", merged, suite or self.dev, is_beaten, blocks)
+        assert result.outputs is not None, "a program that failed has no score"
+        with self.stages.watch("swap"):
+            merged = {n: self._stored(n, self._bases[n] + vector) for n, vector in result.outputs.items()}
+        return self._score(merged, suite or self.dev, is_beaten, blocks)
 
     def _stored(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Round to the base's dtype: what is scored is what `apply` would write, not a finer model nobody can save."""
@@ -209,48 +214,61 @@ class Bench:
     def score_model(self, name: str | None, *, suite: Suite | None = None) -> Scored:
         """Score the seed (None) or an expert as it is, whole: tensors outside the merge included where shapes agree."""
 
-        def whole() -> Tensors:
-            if name is None:
-                return {}
+        tensors: Tensors = {}
+        if name is not None:
             expert = self.experts[name]
             shared = [n for n in self.base.names if n in expert.shapes and expert.shapes[n] == self.base.shapes[n]]
-            return {n: expert.read(n) for n in shared}
-
-        return self._score("seed" if name is None else f"expert:{name}", whole, suite or self.dev)
+            tensors = {n: expert.read(n) for n in shared}
+        return self._score(tensors, suite or self.dev)
 
     def _score(
-        self,
-        model: str,
-        tensors: Callable[[], Tensors],
-        suite: Suite,
-        is_beaten: IsBeaten | None = None,
-        blocks: int | None = None,
+        self, tensors: Tensors, suite: Suite, is_beaten: IsBeaten | None = None, blocks: int | None = None
     ) -> Scored:
-        """Score a model that the archive knows as `model`; `tensors` are made only if something has to be asked."""
         self.test.refuse(suite)
         start = time.perf_counter()
 
         def swap() -> None:
             with self.stages.watch("swap", 1):
-                self.evaluator.swap(tensors())
+                self.evaluator.swap(tensors)
 
-        judged = StoredVerdicts(self._store, model, self._conditions(suite)) if self._store else None
-        result = score(
-            self.evaluator,
-            suite,
-            is_beaten=is_beaten,
-            blocks=blocks,
-            judged=judged,
-            ready=swap,
-            watch=self.stages.watch,
-        )
-        if self._store and self.evaluator.incidents != self._incidents:
-            self._incidents = dict(self.evaluator.incidents)
-            self._store.set_meta("incidents", self._incidents)
+        known = StoredVerdicts(self._store, self._model_hash(tensors), self._conditions(suite)) if self._store else None
+        try:
+            result = score(
+                self.evaluator,
+                suite,
+                is_beaten=is_beaten,
+                blocks=blocks,
+                judged=known,
+                ready=swap,
+                watch=self.stages.watch,
+            )
+        finally:
+            self._note_incidents()
         return Scored(result, time.perf_counter() - start)
+
+    def _model_hash(self, tensors: Tensors) -> str:
+        """Of the model that these tensors make of the base: those that are not the base's own, by name. The seed's is that of no tensor."""
+        with self.stages.watch("swap"):
+            hashes = {name: tensor_hash(tensor) for name, tensor in tensors.items()}
+        other = sorted((name, digest) for name, digest in hashes.items() if digest != self._base_hashes.get(name))
+        return blake3(json.dumps(other).encode()).hexdigest()
 
     def _conditions(self, suite: Suite) -> str:
         """Everything an answer depends on beside the model, as one hash: the suite, and how the evaluator computes."""
-        models, section = self.config.models, self.config.evaluator
-        how = (suite.digest, section.kind, models.dtype, models.device, self.config.benchmark.batch)
-        return hashlib.sha256(repr(how).encode()).hexdigest()
+        models, evaluator = self.config.models, self.evaluator
+        how = (suite.digest, evaluator.engine, models.dtype, models.device, evaluator.batch)
+        return blake3(repr(how).encode()).hexdigest()
+
+    def _note_incidents(self) -> None:
+        """What the evaluator mended goes into the archive, with what earlier processes did, and the batch that came of it."""
+        if self._store is None or not self.evaluator.incidents:
+            return
+        self._store.set_meta("incidents", Counter(self._earlier) + Counter(self.evaluator.incidents))
+        if self.evaluator.batch is not None:
+            self._store.set_meta("batch", {"in force": self.evaluator.batch})
+
+
+def _patiently(execute: Callable[[], ExecutionResult]) -> ExecutionResult:
+    """Run once more what was too slow: that may be the machine's fault, and every other reason repeats itself."""
+    result = execute()
+    return execute() if result.reason is Reason.TIMEOUT else result

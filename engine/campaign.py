@@ -58,14 +58,21 @@ def run_campaign(folder: Path, progress: Progress, *, allow_none: bool = False) 
 
 def search(bench: Bench, folder: Path, store: Store, iteration: int, progress: Progress) -> None:
     """Have this iteration's programs written, validated, run and scored, each stage ahead of the next; finished ones are left alone."""
-    earlier = [c for c in store.candidates() if c.assessment.outcome is not Outcome.PENDING]
+    done = {c.number: c for c in store.candidates() if c.assessment.outcome is not Outcome.PENDING}
+    if sum(c.iteration == iteration for c in done.values()) == bench.config.campaign.programs:
+        return
+    if bench.config.benchmark.racing == "halving":  # an iteration is halved whole: its stored fates are told again
+        done = {number: c for number, c in done.items() if c.iteration < iteration}
+    earlier = tuple(done.values())
     written = propose(bench.config, folder, store, iteration, progress, bench.stages)
     with closing(ahead(written, name="propose")) as candidates:
-        pending = (c for c in candidates if c.assessment.outcome is Outcome.PENDING)
-        for candidate, assessment in assess_all(bench, pending, Known(earlier), earlier):
-            store.assess(candidate.number, assessment)
-            progress.assessed(candidate, assessment)
-            progress.check()
+        waiting = (c for c in candidates if c.number not in done)
+        with closing(assess_all(bench, waiting, Known(earlier), earlier, progress.check)) as fates:
+            for candidate, assessment in fates:
+                if candidate.assessment.outcome is Outcome.PENDING:
+                    store.assess(candidate.number, assessment)
+                    progress.assessed(candidate, assessment)
+                progress.check()
 
 
 def learn(bench: Bench, folder: Path, store: Store, iteration: int, progress: Progress) -> None:

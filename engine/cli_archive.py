@@ -29,12 +29,13 @@ def list_candidates(
     ] = None,
     sort: Annotated[str, typer.Option(help="score (best first) or number (as proposed).")] = "score",
 ) -> None:
-    """List candidates, failures included; best first.
+    """List candidates, failures included; best first, those that a race stopped after all that were asked everything.
 
     Example: mergewright archive list runs/pocket-20260101-120000 --verdict ok --limit 15
     """
     from engine import tables
     from engine.errors import UserError
+    from engine.learning import best_first
     from engine.records import Outcome
     from engine.summary import candidate_row
 
@@ -45,7 +46,7 @@ def list_candidates(
     found = [(run, c) for run in runs for c in _candidates(run)]
     found = [(run, c) for run, c in found if verdict is None or c.assessment.outcome.value == verdict]
     if sort == "score":
-        found.sort(key=lambda row: (row[1].score is None, -(row[1].score or 0.0), row[1].number))
+        found.sort(key=lambda row: best_first(row[1]))
     found = found[:limit]
     if as_json:
         print(json.dumps([{"run": run, **candidate_row(c)} for run, c in found]))

@@ -306,6 +306,7 @@ def score_command(
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     evaluator: Annotated[Literal["transformers", "vllm"], typer.Option(help="What answers.")] = "transformers",
     python: Annotated[str | None, typer.Option(help="Python of the environment that has vLLM.")] = None,
+    memory: Annotated[float | None, typer.Option(help="vLLM: share of each GPU, or GiB of cache on a CPU.")] = None,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="vLLM: devices that share the model.")] = 1,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the resident weights.")
@@ -320,13 +321,13 @@ def score_command(
     Example: mergewright score pocket/expert_a --against pocket/seed --benchmark pocket --split test
     """
     from engine import tables
-    from engine.scoring import Question, score_folder, sections
+    from engine.scoring import ScoreRequest, score_folder, sections
 
     models, answering = sections(
         {"dtype": dtype, "device": device, "threads": threads},
-        {"kind": evaluator, "python": python, "tensor_parallel": tensor_parallel},
+        {"kind": evaluator, "python": python, "memory": memory, "tensor_parallel": tensor_parallel},
     )
-    question = Question(
+    request = ScoreRequest(
         benchmark=benchmark,
         split=split,
         data=data,
@@ -340,7 +341,7 @@ def score_command(
         evaluator=answering,
         batch=batch,
     )
-    facts = score_folder(model, question, against=against)
+    facts = score_folder(model, request, against=against)
     print(json.dumps(facts) if as_json else tables.score_text(facts))
 
 

@@ -167,7 +167,6 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
     """Run the campaign in `folder` with live progress, then print what it found."""
     from engine import tables
     from engine.campaign import run_campaign
-    from engine.outcome import report_error
     from engine.progress import Progress
     from engine.quiet import quiet_libraries
     from engine.store import Store
@@ -180,12 +179,8 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
         f"Campaign {config.campaign.name}: {config.campaign.iterations} × {config.campaign.programs} programs; archive {folder}",
         highlight=False,
     )
-    try:
-        with _stopping_in_order(progress):
-            run_campaign(folder, progress, allow_none=allow_none)
-    except KeyboardInterrupt:
-        report_error(f"stopped at once; nothing finished is lost. Go on with: mergewright resume {folder}", code=130)
-        raise typer.Exit(130) from None
+    with _stopping_in_order(progress, folder):
+        run_campaign(folder, progress, allow_none=allow_none)
     store = Store.in_folder(folder)
     try:
         console.print()
@@ -196,15 +191,20 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
 
 
 @contextmanager
-def _stopping_in_order(progress: Progress) -> Iterator[None]:
-    """The first Ctrl-C (or TERM) stops at the next safe point; the second one at once."""
+def _stopping_in_order(progress: Progress, folder: Path) -> Iterator[None]:
+    """The first Ctrl-C (or TERM) stops at the next safe point; the second one at once, as a kill would: the archive is made for that, and the processes
+    that serve this one end when it is gone."""
 
-    def handler(number: int, _frame: FrameType | None) -> None:
+    def at_once(number: int, _frame: FrameType | None) -> None:
+        os.write(2, f"\nstopped at once; nothing finished is lost. Go on with: mergewright resume {folder}\n".encode())
+        os._exit(130)
+
+    def in_order(number: int, _frame: FrameType | None) -> None:
         progress.request_stop("Ctrl-C" if number == signal.SIGINT else "asked to end")
         os.write(2, b"\nstopping when the step in work is done; Ctrl-C again stops at once\n")
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, at_once)
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, in_order) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ the key, what was expected, what was got. Nothing here can switch on remote code
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Sequence
@@ -117,8 +118,9 @@ class BenchmarkPart(_Section):
 class BenchmarkSection(_Section):
     """What scores: one benchmark, or several with weights (`parts`, which then stand in place of `name`).
 
-    Racing: "sequential" stops a program that cannot be among the best of its iteration any more, "halving" asks ever fewer programs ever more, "none"
-    asks every program everything. `block`: problems between two looks; None: a quarter of them.
+    Racing: "sequential" stops a program that can reach neither the final nor those of its iteration that are learnt from, "halving"
+    asks ever fewer programs ever more, "none" asks every program everything. `block`: problems between two looks; None: an eighth.
+    `batch`: prompts decoded together, by transformers.
     """
 
     name: BenchmarkName = "pocket"
@@ -150,14 +152,24 @@ class BenchmarkSection(_Section):
 class EvaluatorSection(_Section):
     """What answers: transformers in this process, or vLLM in one of its own.
 
-    `python`: of the environment that has vLLM; None: this one. `tensor_parallel`: devices that share the model. `memory`: share of each GPU, or GiB on a CPU
-    for its cache (None: vLLM's own choice there, 2 GiB here).
+    The rest is vLLM's. `python`: of the environment that has it; None: this one. `tensor_parallel`: devices that share the model.
+    `memory`: share of each GPU, or GiB of cache on a CPU; None: vLLM's own choice, 2 GiB on a CPU. `threads`: of each of its
+    processes on a CPU. `eager`: false compiles, and replays graphs on a GPU.
     """
 
     kind: Literal["transformers", "vllm"] = "transformers"
     python: str | None = None
     tensor_parallel: Count = 1
     memory: Positive | None = None
+    threads: Count = 1
+    eager: bool = True
+
+    @model_validator(mode="after")
+    def _only_vllms(self) -> EvaluatorSection:
+        for name, field in EvaluatorSection.model_fields.items():
+            if self.kind != "vllm" and name != "kind" and getattr(self, name) != field.default:
+                raise ValueError(f"kind 'vllm' with evaluator.{name} (transformers has no use for it)")
+        return self
 
 
 class BaselinesSection(_Section):
@@ -199,6 +211,14 @@ class LearnSection(_Section):
     epochs: Positive = 2.0
     batch: Count = 8
     lora_rank: Annotated[int, Field(ge=0)] = 32
+
+    def top(self, count: int) -> int:
+        """How many of `count` scored programs are chosen, where there are so many."""
+        return max(self.chosen_floor, math.ceil(self.chosen * count))
+
+    def bottom(self, count: int) -> int:
+        """How many of them are rejected, where there are so many."""
+        return max(self.rejected_floor, math.ceil(self.rejected * count))
 
 
 class CampaignConfig(_Section):

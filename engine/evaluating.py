@@ -12,7 +12,6 @@ from benchmarks.evaluators import Evaluator, TransformersEvaluator
 from benchmarks.vllm_evaluator import VLLMEvaluator
 from benchmarks.vllm_process import VLLMSettings
 from engine.config import EvaluatorSection, ModelsSection
-from engine.errors import ConfigError
 
 
 def thread_count(models: ModelsSection) -> int:
@@ -26,22 +25,19 @@ def open_evaluator(
     """The evaluator that `section` names, holding `base`, with the dtype, device and threads of `models`.
 
     Args:
-        batch: prompts decoded together; None: the evaluator's own default.
+        batch: prompts decoded together; None: the evaluator's own default. vLLM batches by itself.
 
     Raises:
         BenchmarkUserError: the model cannot be loaded, or the machine has not what is asked for.
     """
     dtype = getattr(torch, models.dtype)
     if section.kind == "vllm":
-        if batch is not None:
-            raise ConfigError(
-                f"benchmark.batch: expected none with evaluator.kind 'vllm', which batches by itself, got {batch}; leave it out"
-            )
         settings = VLLMSettings(
             python=section.python,
             tensor_parallel=section.tensor_parallel,
             memory=section.memory,
-            threads=models.threads or 1,  # on a busy machine two of its threads wait for each other
+            threads=section.threads,
+            eager=section.eager,
         )
         return VLLMEvaluator(base, dtype=dtype, settings=settings)
     options: dict[str, Any] = {"batch_size": batch} if batch else {}

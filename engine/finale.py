@@ -54,7 +54,7 @@ def run_final(bench: Bench, store: Store, on_final: Callable[[Final], None]) -> 
     suite = bench.test.open(store)
     waiting = [subject for subject in subjects if (subject[0], subject[1]) not in done]
     with closing(ahead(_merged(bench, waiting), by=1, name="sandbox")) as merged:
-        for (kind, name, rank, dev, parameters, _), result in merged:
+        for (kind, name, rank, dev, parameters, _), result in bench.stages.waiting(merged):
             if result is None:
                 scored = bench.score_model(None if kind == "seed" else name, suite=suite)
             else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import torch
 from blake3 import blake3
 
 from benchmarks.problems import Problem
@@ -16,6 +18,14 @@ def weights_hash(files: Iterable[Path]) -> str:
     for file in sorted(files):
         digest.update(file.name.encode())
         digest.update_mmap(file)
+    return digest.hexdigest()
+
+
+def tensor_hash(tensor: torch.Tensor) -> str:
+    """BLAKE3 of a tensor's dtype, shape and values, all cores."""
+    digest = blake3(f"{tensor.dtype}{tuple(tensor.shape)}".encode(), max_threads=blake3.AUTO)
+    values: Any = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    digest.update(values)
     return digest.hexdigest()
 
 

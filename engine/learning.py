@@ -8,7 +8,6 @@ Only dev scores enter, only programs that ran and were new: a duplicate would co
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -36,13 +35,17 @@ class Pair:
     margin: float
 
 
-def scored_best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """New, working candidates by dev score, best first; of equals the earlier one first.
+def best_first(candidate: Candidate) -> tuple[bool, bool, float, int]:
+    """Sorts candidates by dev score, best first; of equals the earlier one first, those without a score last.
 
     Candidates that were stopped in a race come after all that were not, by what they had shown: they could not reach the best any more.
     """
-    scored = [c for c in candidates if c.assessment.outcome is Outcome.OK]
-    return sorted(scored, key=lambda c: (not c.complete, -(c.score or 0.0), c.number))
+    return candidate.score is None, not candidate.complete, -(candidate.score or 0.0), candidate.number
+
+
+def scored_best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """New, working candidates, sorted by `best_first`."""
+    return sorted((c for c in candidates if c.assessment.outcome is Outcome.OK), key=best_first)
 
 
 def choose_pairs(by_iteration: Mapping[int, Sequence[Candidate]], section: LearnSection) -> list[Pair]:
@@ -52,8 +55,8 @@ def choose_pairs(by_iteration: Mapping[int, Sequence[Candidate]], section: Learn
     """
     latest = max(by_iteration)
     ranked = scored_best_first(by_iteration[latest])
-    top = ranked[: min(len(ranked) // 2, max(section.chosen_floor, math.ceil(section.chosen * len(ranked))))]
-    bottom = ranked[len(top) :][-max(section.rejected_floor, math.ceil(section.rejected * len(ranked))) :]
+    top = ranked[: min(len(ranked) // 2, section.top(len(ranked)))]
+    bottom = ranked[len(top) :][-section.bottom(len(ranked)) :]
     elite = [
         c for i in sorted(by_iteration) if i != latest for c in scored_best_first(by_iteration[i])[: section.elite]
     ]

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from benchmarks.errors import BenchmarkUserError
+from benchmarks.problems import refuse_overlap
 from benchmarks.suite import Suite
 from benchmarks.vllm_process import VLLMProcess, VLLMSettings
 from engine import locations
@@ -22,14 +23,14 @@ from engine.baselines import planned_evaluations
 from engine.bench import LEVELS, expert_names
 from engine.config import CampaignConfig
 from engine.errors import UserError
-from engine.suites import Split, describe, open_suite, problems_of
+from engine.suites import Split, describe, described, open_suite, problems_of
 from merges.checkpoints import Checkpoint
 from merges.errors import MergeError
 from merges.folders import looks_like_hub_id
 from merges.hub import listed
 from merges.selection import select
 from merges.task_vectors import mergeable, misfits
-from sandbox import Sandbox
+from sandbox import Sandbox, SandboxError
 
 State = Literal["ok", "wrong", "open"]
 """It is so; it is not, and the campaign could not run here; nobody could tell without what is not here."""
@@ -65,8 +66,7 @@ def _amounts(config: CampaignConfig) -> Iterator[Finding]:
     if learn.method == "none":
         yield Finding("ok", "learn", "not at all")
     else:
-        top = max(learn.chosen_floor, math.ceil(learn.chosen * campaign.programs))
-        bottom = max(learn.rejected_floor, math.ceil(learn.rejected * campaign.programs))
+        top, bottom = learn.top(campaign.programs), learn.bottom(campaign.programs)
         yield Finding(
             "ok",
             "learn",
@@ -98,11 +98,13 @@ def _models(config: CampaignConfig) -> Iterator[Finding]:
     base = opened.pop("base", None)
     if base is None or not opened:
         return
-    names = mergeable(base, select(base.names, models.merge))
+    try:
+        names = mergeable(base, select(base.names, models.merge))
+    except MergeError as error:
+        yield Finding("wrong", "merge", str(error))
+        return
     wrong = misfits(base, opened, names)
-    if not names:
-        yield Finding("wrong", "merge", f"'{models.merge}' selects no tensor of the base; choose all, mlp or a pattern")
-    elif wrong:
+    if wrong:
         yield Finding("wrong", "merge", wrong[0])
     else:
         numbers = sum(math.prod(base.shapes[name]) for name in names)
@@ -142,7 +144,7 @@ def _problems(config: CampaignConfig) -> Iterator[Finding]:
         try:
             suites[split] = open_suite(config, split)
         except BenchmarkUserError as error:
-            hub = all(name != "jsonl" for name in _names(config)) and config.benchmark.data is None
+            hub = any(part.name in ("gsm8k", "math") and part.data is None for part in described(config.benchmark))
             yield Finding("open" if hub else "wrong", split, str(error))
             if hub:
                 return  # the other split would wait for the same hub
@@ -152,17 +154,11 @@ def _problems(config: CampaignConfig) -> Iterator[Finding]:
         asked = f" in blocks of {len(suite.blocks[0])}" if len(suite.blocks) > 1 else ""
         yield Finding("ok", split, f"{len(suite)} problems{asked}: {parts}")
     if len(suites) == 2:
-        dev = {" ".join(problem.question.split()).casefold() for problem in problems_of(suites["dev"])}
-        test = {" ".join(problem.question.split()).casefold() for problem in problems_of(suites["test"])}
-        shared = len(dev & test)
-        text = f"{shared} questions in both dev and test; give each split a file of its own"
-        yield (
-            Finding("wrong", "overlap", text) if shared else Finding("ok", "overlap", "dev and test share no question")
-        )
-
-
-def _names(config: CampaignConfig) -> list[str]:
-    return [part.name for part in config.benchmark.parts] or [config.benchmark.name]
+        try:
+            refuse_overlap(*(problems_of(suite) for suite in suites.values()))
+            yield Finding("ok", "overlap", "dev and test share no question")
+        except BenchmarkUserError as error:
+            yield Finding("wrong", "overlap", str(error))
 
 
 def _machine(config: CampaignConfig) -> Iterator[Finding]:
@@ -172,8 +168,12 @@ def _machine(config: CampaignConfig) -> Iterator[Finding]:
         yield Finding("ok" if there else "wrong", "device", text)
     if config.evaluator.kind == "vllm":
         yield _vllm(config.evaluator.python)
-    with Sandbox(allow_none=True, device="cpu") as sandbox:
-        level, floor = sandbox.isolation.level, config.sandbox.floor
+    try:
+        with Sandbox(allow_none=True, device=config.sandbox.device) as sandbox:
+            level, floor = sandbox.isolation.level, config.sandbox.floor
+    except SandboxError as error:
+        yield Finding("wrong", "isolation", str(error))
+        return
     enough = LEVELS.index(level) >= LEVELS.index(floor)
     yield Finding("ok" if enough else "wrong", "isolation", f"{level}; the campaign asks for {floor} at least")
 

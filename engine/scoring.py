@@ -23,7 +23,7 @@ BOTH = "both"
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoreRequest:
     """What `score` is asked.
 
     Attributes:
@@ -76,7 +76,7 @@ def sections(models: Mapping[str, Any], evaluator: Mapping[str, Any]) -> tuple[M
     return config.models, config.evaluator
 
 
-def score_folder(model: str, question: Question, *, against: str | None = None) -> dict[str, Any]:
+def score_folder(model: str, request: ScoreRequest, *, against: str | None = None) -> dict[str, Any]:
     """Score a model folder or hub id; facts as plain values, shares 0..1, intervals of 95 %.
 
     Args:
@@ -85,30 +85,33 @@ def score_folder(model: str, question: Question, *, against: str | None = None) 
     Raises:
         UserError, BenchmarkUserError, CheckpointError: one line each.
     """
-    benchmark = question.load()
-    names = ("dev", "test") if question.split == BOTH else (question.split,)
-    suites = {name: Suite([Part(benchmark, benchmark.problems(name)[: question.limit])]) for name in names}
-    mine = _ask(model, suites, question)
-    facts: dict[str, Any] = {"model": model, "benchmark": question.benchmark, "splits": question.splits}
-    facts |= {"prompt_version": benchmark.prompt_version, "ranks": benchmark.ranks, "split": question.split}
+    benchmark = request.load()
+    for one in (model, against):
+        if one is not None:
+            Checkpoint.open(locations.model(one))  # a mistyped second name shows before the first is scored
+    names = ("dev", "test") if request.split == BOTH else (request.split,)
+    suites = {name: Suite([Part(benchmark, benchmark.problems(name)[: request.limit])]) for name in names}
+    mine = _ask(model, suites, request)
+    facts: dict[str, Any] = {"model": model, "benchmark": request.benchmark, "splits": request.splits}
+    facts |= {"prompt_version": benchmark.prompt_version, "ranks": benchmark.ranks, "split": request.split}
     first = mine[names[0]]
     facts |= _facts(first)
-    if question.split == BOTH:
+    if request.split == BOTH:
         facts["test"] = _facts(mine["test"])
         gap = newcombe(_interval(mine["dev"].score), _interval(mine["test"].score))
         facts["gap"] = {"difference": gap.estimate, "interval": [gap.low, gap.high]}
     if against is not None:
-        other = _ask(against, suites, question)
+        other = _ask(against, suites, request)
         pairs = {name: _paired(mine[name].score, other[name].score) for name in names}
         facts["against"] = {"model": against, **_facts(other[names[0]]), **pairs[names[0]]}
-        if question.split == BOTH:
+        if request.split == BOTH:
             facts["against"]["test"] = _facts(other["test"]) | pairs["test"]
     return facts
 
 
-def _ask(model: str, suites: Mapping[str, Suite], question: Question) -> dict[str, Answered]:
+def _ask(model: str, suites: Mapping[str, Suite], request: ScoreRequest) -> dict[str, Answered]:
     folder = Checkpoint.open(locations.model(model)).path  # asks the hub once, where transformers would for a minute
-    evaluator = open_evaluator(question.evaluator, question.models, folder, batch=question.batch)
+    evaluator = open_evaluator(request.evaluator, request.models, folder, batch=request.batch)
     answered = {}
     try:
         for name, suite in suites.items():

@@ -10,6 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+_NOTHING = object()
 
 STAGES = ("propose", "validate", "execute", "swap", "generate", "check", "learn", "idle")
 """In the order of a candidate's way: writing programs; gate and probes; the merge in the sandbox; weights into the resident model; its answers;
@@ -28,6 +32,15 @@ class Stages:
         self._lock = threading.Lock()
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, int] = {}
+
+    def waiting(self, source: Iterator[T]) -> Iterator[T]:
+        """The items of `source`; the time until each of them comes is `idle`."""
+        while True:
+            with self.watch("idle", 1):
+                item = next(source, _NOTHING)
+            if item is _NOTHING:
+                return
+            yield item  # type: ignore[misc]
 
     @contextmanager
     def watch(self, stage: str, count: int = 0) -> Iterator[None]:

@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.benchmark import load_benchmark
 from benchmarks.errors import ProblemFileError
 from benchmarks.problems import Problem, refuse_overlap
+from benchmarks.racing import LOOKS
 from benchmarks.suite import Part, Suite
 from engine.config import BenchmarkPart, BenchmarkSection, CampaignConfig
 from engine.errors import HostError
@@ -19,9 +20,6 @@ from engine.store import Store
 
 Split = Literal["dev", "test"]
 
-LOOKS = 4
-"""Blocks of the dev suite where the campaign gives no size: fewer looks stop later, smaller batches cost more a problem."""
-
 
 def open_suite(config: CampaignConfig, split: Split) -> Suite:
     """The campaign's problems of a split, cut to the configured numbers; dev in the order and the blocks of its race.
@@ -30,7 +28,7 @@ def open_suite(config: CampaignConfig, split: Split) -> Suite:
         BenchmarkUserError: a problem file cannot be used.
     """
     section = config.benchmark
-    parts = [_part(one, split) for one in _described(section)]
+    parts = [_part(one, split) for one in described(section)]
     if split == "test":
         return Suite(parts)
     count = sum(len(part.problems) for part in parts)
@@ -38,27 +36,32 @@ def open_suite(config: CampaignConfig, split: Split) -> Suite:
     return Suite(parts, rng=np.random.default_rng(derived_seed(config.campaign.seed, "race")), block=block)
 
 
-def _described(section: BenchmarkSection) -> tuple[BenchmarkPart, ...]:
+def described(section: BenchmarkSection) -> tuple[BenchmarkPart, ...]:
     """Every part with all it needs: what it leaves out is the section's. A single benchmark is the only part of its suite."""
     shared = {name: getattr(section, name) for name in BenchmarkPart.model_fields if hasattr(section, name)}
     if not section.parts:
         return (BenchmarkPart(**shared),)
-    return tuple(BenchmarkPart(**{**shared, **part.model_dump(exclude_none=True)}) for part in section.parts)
-
-
-def _part(described: BenchmarkPart, split: Split) -> Part:
-    data = described.test_data if split == "test" and described.test_data else described.data
-    benchmark = load_benchmark(
-        described.name,
-        data=data,
-        shots=described.shots,
-        chat=bool(described.chat),
-        max_new_tokens=described.max_new_tokens,
-        splits=described.splits or "clean",
-        checker=described.checker,
+    limits = {name: value for name, value in shared.items() if name.endswith("_limit")}
+    return tuple(
+        # the pocket benchmark has one form and its own files: what the section says is meant for the others
+        BenchmarkPart(**{**(limits if part.name == "pocket" else shared), **part.model_dump(exclude_none=True)})
+        for part in section.parts
     )
-    limit = described.dev_limit if split == "dev" else described.test_limit
-    return Part(benchmark, benchmark.problems(split)[:limit], described.weight, described.label)
+
+
+def _part(part: BenchmarkPart, split: Split) -> Part:
+    data = part.test_data if split == "test" and part.test_data else part.data
+    benchmark = load_benchmark(
+        part.name,
+        data=data,
+        shots=part.shots,
+        chat=bool(part.chat),
+        max_new_tokens=part.max_new_tokens,
+        splits=part.splits or "clean",
+        checker=part.checker,
+    )
+    limit = part.dev_limit if split == "dev" else part.test_limit
+    return Part(benchmark, benchmark.problems(split)[:limit], part.weight, part.label)
 
 
 class Sealed:

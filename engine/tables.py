@@ -172,7 +172,7 @@ def search_report(store: Store) -> RenderableType:
         "programs",
         "valid %",
         "new %",
-        "dev median %",
+        "dev median % *",
         "dev best %",
         "most frequent faults",
     ):
@@ -182,7 +182,8 @@ def search_report(store: Store) -> RenderableType:
         table.add_row(*_iteration_cells(iteration, [c for c in candidates if c.iteration == iteration]))
     incidents = store.meta("incidents") or {}
     mended = ", ".join(f"{kind} {count} ×" for kind, count in incidents.items())
-    lines = [_race_text(candidates), _time_text(store), *([f"Mended on the way: {mended}"] if mended else [])]
+    median = "* of all scored programs, those that the race stopped with the share of what they were asked"
+    lines = [median, _race_text(candidates), _time_text(store), *([f"Mended on the way: {mended}"] if mended else [])]
     return Group(table, *map(Text, lines))
 
 

@@ -31,7 +31,7 @@ import torch
 
 from benchmarks import evaluators
 from benchmarks.benchmark import load_benchmark
-from benchmarks.decoding import Stop
+from benchmarks.decoding import Stop, shared_prefix
 from benchmarks.evaluators import TransformersEvaluator
 from benchmarks.scores import judge, score
 from benchmarks.suite import Part, Suite
@@ -289,6 +289,8 @@ def main() -> None:
     parser.add_argument("--usual", type=int, default=0, metavar="N", help="compare N candidates with the usual way")
     parser.add_argument("--aim", type=float, help="of --usual, times as many candidates per hour")
     arguments = parser.parse_args()
+    from transformers import AutoTokenizer
+
     with tempfile.TemporaryDirectory() as scratch:
         work = work_of(arguments, Path(scratch))
         evaluator = TransformersEvaluator(work.folder, threads=work.threads, batch_size=work.batch, dtype=work.dtype)
@@ -297,7 +299,7 @@ def main() -> None:
         )
         time_answers(evaluator, work, arguments.repeats)
         time_swap(evaluator, work, 20)
-        if arguments.shots:
+        if shared_prefix(AutoTokenizer.from_pretrained(str(work.folder))(list(work.prompts))["input_ids"]):
             time_prefix(evaluator, work, max(1, arguments.repeats // 2))
         if arguments.usual:
             time_usual_way(evaluator, work, arguments.usual, arguments.aim)

@@ -64,7 +64,7 @@ class Answering(ScriptedEvaluator):
 
 
 class Remembered:
-    """What is known of one model, in memory; see `benchmarks.Judged`."""
+    """What is known of one model, in memory; see `benchmarks.Verdicts`."""
 
     def __init__(self) -> None:
         self.bits: tuple[ItemBits, ItemBits] | None = None

@@ -90,7 +90,7 @@ def main():
             seen.write(json.dumps({**request, **about, "environment": dict(os.environ)}) + "\n")
         if behave(plan.get(request["do"], "ok"), connection):
             continue
-        replies = {"prove": {"context": PLAN.get("context", 1000)}}
+        replies = {"prove": {"context": PLAN.get("context", 1000), "version": "9"}}
         if request["do"] == "answer":
             replies["answer"] = {"answers": [[int(first_weight(memory)), *prompt[:2]] for prompt in request["prompts"]]}
         write(connection, replies.get(request["do"], {}))

@@ -165,7 +165,7 @@ def question(*prompts: list[int], max_new_tokens: int = 9, **stop: Any) -> dict[
 
 
 def test_the_model_is_loaded_as_asked(fake: type[FakeLLM], talk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert talk(tensor_parallel=2, eager=False) == [{"context": 77}]
+    assert talk(tensor_parallel=2, eager=False) == [{"context": 77, "version": "9"}]
     settings = fake.last.settings
     assert settings["worker_extension_cls"] == "benchmarks.vllm_worker.SharedWeights"
     assert (settings["tensor_parallel_size"], settings["enforce_eager"], settings["dtype"]) == (2, False, "float32")
@@ -182,7 +182,7 @@ def test_the_model_is_loaded_as_asked(fake: type[FakeLLM], talk: Any, monkeypatc
 def test_a_swap_reaches_every_worker_under_every_name_that_it_knows(fake: type[FakeLLM], talk: Any) -> None:
     talk.views["model.embed_tokens.weight"].fill_(3.0)
     swap = {"do": "swap", "names": ["model.embed_tokens.weight", "model.norm.weight"]}
-    assert talk(swap, tensor_parallel=2) == [{"context": 77}] * 2
+    assert talk(swap, tensor_parallel=2) == [{"context": 77, "version": "9"}] * 2
     for worker in fake.last.workers:
         weights = worker.model_runner.weights
         assert list(weights) == ["model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"]
@@ -221,7 +221,7 @@ def test_a_model_that_is_another_after_its_own_weights_are_read_again_is_refused
     fake: type[FakeLLM], talk: Any
 ) -> None:
     fake.script = staticmethod(lambda prompt, weights: [5, 6, 9 if weights else 7])
-    assert talk(PROVE) == [{"context": 77}] * 2, "near ties may fall differently"
+    assert talk(PROVE) == [{"context": 77, "version": "9"}] * 2, "near ties may fall differently"
     fake.script = staticmethod(lambda prompt, weights: [5, 8 if weights else 6, 9 if weights else 7])
     (_, reply) = talk(PROVE)
     assert reply["kind"] == "ModelFolderError"

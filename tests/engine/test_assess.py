@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from benchmarks import score
 from engine.assess import Known, assess_all
 from engine.bench import Bench, Scored, expert_names
 from engine.config import CampaignConfig, build_config
+from engine.errors import Interrupted
 from engine.records import Assessment, Candidate, Outcome
 from engine.stages import Stages
 from sandbox import ExecutionResult, Isolation, Reason
@@ -79,33 +81,22 @@ def test_a_program_of_an_earlier_session_is_known() -> None:
     assert assessed(again, 1, known)[0].duplicate_of == candidate(9, 0.5).program.id
 
 
-@pytest.mark.parametrize("stage", ["probe", "merge"])
-def test_a_time_out_is_tried_once_more(stage: str) -> None:
-    slow = [failed(Reason.TIMEOUT), gave(1)]
-    bench = CountingBench(
-        {"p1": slow if stage == "probe" else [gave(1)]}, {"p1": slow if stage == "merge" else [gave(2)]}
-    )
-    (assessment,) = assessed(bench, 1)
-    assert assessment.outcome is Outcome.OK
-    assert bench.calls[stage] == 2
-
-
 @pytest.mark.parametrize(
-    ("reason", "outcome", "runs"),
+    ("reason", "outcome"),
     [
-        (Reason.TIMEOUT, Outcome.FAILED, 2),
-        (Reason.EXCEPTION, Outcome.FAILED, 1),
-        (Reason.MEMORY, Outcome.FAILED, 1),
-        (Reason.POLICY, Outcome.REJECTED, 1),
-        (Reason.SYNTAX, Outcome.REJECTED, 1),
+        (Reason.TIMEOUT, Outcome.FAILED),
+        (Reason.EXCEPTION, Outcome.FAILED),
+        (Reason.MEMORY, Outcome.FAILED),
+        (Reason.POLICY, Outcome.REJECTED),
+        (Reason.SYNTAX, Outcome.REJECTED),
     ],
 )
-def test_a_fault_is_a_value_with_a_reason_and_never_a_score(reason: Reason, outcome: Outcome, runs: int) -> None:
+def test_a_fault_is_a_value_with_a_reason_and_never_a_score(reason: Reason, outcome: Outcome) -> None:
     bench = CountingBench({"p1": [failed(reason)] * 2}, {})
     (assessment,) = assessed(bench, 1)
     assert (assessment.outcome, assessment.reason, assessment.line) == (outcome, reason.value, 3)
     assert assessment.score is None
-    assert bench.calls == {"probe": runs}
+    assert bench.calls == {"probe": 1}
 
 
 def test_a_fault_of_the_host_is_an_exception() -> None:
@@ -119,6 +110,18 @@ def test_a_fault_of_the_host_is_an_exception() -> None:
 
 def test_names_of_experts_are_unique() -> None:
     assert expert_names(("x/a_2", "y/a", "z/a", "w/a")) == ("a_2", "a", "a_3", "a_4")
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_a_time_out_is_tried_once_more_and_no_oftener(
+    two_experts: CampaignConfig, monkeypatch: pytest.MonkeyPatch, slow: int
+) -> None:
+    with Bench(two_experts) as bench:
+        for run in (bench.probe, bench.merge):
+            answers = [failed(Reason.TIMEOUT)] * slow + [gave(1)]
+            monkeypatch.setattr(bench.sandbox, "execute", lambda *_, answers=answers: answers.pop(0))
+            assert run(WEIGHTED_SUM).ok == (slow == 1)
+            assert len(answers) == slow - 1
 
 
 @pytest.fixture(scope="module")
@@ -201,16 +204,29 @@ def test_a_resumed_race_ends_as_an_unbroken_one() -> None:
         assert [a for _, a in rest] == whole[done:]
 
 
-def test_halving_resumed_with_answers_already_known_ends_as_an_unbroken_one() -> None:
+def test_halving_is_told_whole_and_asks_nothing_twice_when_it_is_told_again() -> None:
     lines = [line(right) for right in SHARES]
     whole = assessed(ScoringBench(lines, racing="halving"), len(SHARES))
     again = ScoringBench(lines, racing="halving")
-    broken = iter(assess_all(again, (proposed(n) for n in range(1, 11)), Known()))  # type: ignore[arg-type]
-    next(broken)  # all rungs are over by then, and no fate is stored: the worst moment to be killed
-    broken.close()  # type: ignore[attr-defined]
+    broken = assess_all(again, (proposed(n) for n in range(1, 11)), Known())  # type: ignore[arg-type]
+    next(broken)
+    broken.close()
     again.asked.clear()
     assert [a.score for a in assessed(again, len(SHARES))] == [a.score for a in whole]
     assert sum(again.asked.values()) == 0
+
+
+def test_halving_may_be_stopped_before_any_fate_is_told() -> None:
+    bench, seen = ScoringBench([line(right) for right in SHARES], racing="halving"), Counter[str]()
+
+    def check() -> None:
+        seen["checked"] += 1
+        if seen["checked"] == 3:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        next(assess_all(bench, (proposed(n) for n in range(1, 11)), Known(), check=check))  # type: ignore[arg-type]
+    assert sum(bench.asked.values()) == 2 * 20
 
 
 def test_a_later_iteration_races_for_the_runs_places_and_for_its_own() -> None:
@@ -223,3 +239,19 @@ def test_a_later_iteration_races_for_the_runs_places_and_for_its_own() -> None:
     assert found[0].complete, "no place of the run, but the first of its iteration: it is learnt from"
     assert found[2]
     assert not found[2].complete
+
+
+def test_the_sandbox_runs_the_next_program_while_one_is_scored() -> None:
+    class Watching(ScoringBench):
+        second = threading.Event()
+
+        def probe(self, source: str) -> ExecutionResult:
+            if source == "p2":
+                self.second.set()
+            return super().probe(source)
+
+        def score_merge(self, result: ExecutionResult, **options: Any) -> Scored:
+            assert self.second.wait(20), "the first program is scored, and the second one does not begin"
+            return super().score_merge(result, **options)
+
+    assert len(assessed(Watching([line(right) for right in (10, 20, 30)]), 3)) == 3

@@ -9,18 +9,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks import PromptTooLongError, evaluators
 from benchmarks.evaluators import TransformersEvaluator
 from engine import campaign, rundir
+from engine.bench import Bench
 from engine.campaign import run_campaign
 from engine.config import CampaignConfig, build_config
 from engine.errors import Interrupted, RunError
+from engine.generators import ScriptedGenerator
 from engine.hashing import derived_seed
 from engine.progress import Progress
 from engine.records import Outcome
@@ -112,7 +118,7 @@ def test_no_model_reads_a_test_problem_before_the_final(
     monkeypatch.setattr(campaign, "run_final", marking)
     subjects = len(start(config, tmp_path / "spied").finals())
     before, after = log[: log.index("final")], log[log.index("final") + 1 :]
-    assert set(before) == {"0 of 6 prompts are of test"}, "four blocks of the race"
+    assert set(before) == {"0 of 3 prompts are of test"}, "eight blocks of the race"
     assert after == ["24 of 24 prompts are of test"] * subjects
 
 
@@ -255,3 +261,134 @@ def test_killed_and_resumed_ends_with_the_same_archive(
     assert Store.in_folder(folder).meta("state") is None
     run_campaign(folder, Progress(config))
     assert Store.in_folder(folder).digest() == unbroken
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Prompts that any model answers from now on."""
+    asked: Counter[str] = Counter()
+    answer = TransformersEvaluator.answer
+
+    def counting(self: TransformersEvaluator, prompts: Sequence[str], **options: Any) -> list[str]:
+        asked["prompts"] += len(prompts)
+        return answer(self, prompts, **options)
+
+    monkeypatch.setattr(TransformersEvaluator, "answer", counting)
+    return asked
+
+
+@pytest.mark.parametrize("racing", ["sequential", "halving"])
+def test_a_run_that_breaks_in_a_score_asks_no_problem_twice_and_ends_the_same(
+    scripted: tuple[CampaignConfig, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, racing: str
+) -> None:
+    config = changed(scripted[0], f"benchmark.racing={racing}", "campaign.iterations=1")
+    asked = counted(monkeypatch)
+    whole = start(config, tmp_path / "whole")
+    expected = asked.pop("prompts")
+    learn, calls = Store.learn_verdicts, Counter[str]()
+
+    def breaking(self: Store, *arguments: Any) -> None:
+        learn(self, *arguments)
+        calls["blocks"] += 1
+        if calls["blocks"] == 64:  # of the first program's blocks the second: eight a model, and seven models before it
+            raise OSError("power cut")
+
+    monkeypatch.setattr(Store, "learn_verdicts", breaking)
+    rundir.new_folder(config, tmp_path / "broken", "now")
+    with pytest.raises(OSError, match="power cut"):
+        run_campaign(tmp_path / "broken", Progress(config))
+    monkeypatch.setattr(Store, "learn_verdicts", learn)
+    run_campaign(tmp_path / "broken", Progress(config))
+    assert Store.in_folder(tmp_path / "broken").digest() == whole.digest()
+    assert asked["prompts"] == expected
+
+
+def test_models_that_are_the_same_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build_config({"benchmark": {"dev_limit": 8}})
+    nothing = "def merge_models(model_dict, device):\n    return 0 * sum(model_dict.values())\n"
+    asked = counted(monkeypatch)
+    with Bench(config) as bench, closing(Store.in_folder(tmp_path, create=True)) as store:
+        bench.keep_verdicts_in(store)
+        seed = bench.score_model(None).score
+        assert asked["prompts"] == 8
+        assert bench.score_merge(bench.merge(nothing)).score == seed
+        assert asked["prompts"] == 8, "a merge of zeros is the seed"
+        bench.score_model("expert_a")
+        assert asked["prompts"] == 16
+
+
+def test_every_stage_is_accounted_for(scripted: tuple[CampaignConfig, Path]) -> None:
+    store = Store.in_folder(scripted[1])
+    stages = {(iteration, stage): (seconds, count) for iteration, stage, seconds, count in store.stages()}
+    first = {stage for iteration, stage in stages if iteration == 1}
+    assert first == {"propose", "validate", "execute", "swap", "generate", "check", "idle"}
+    rows = store.candidates(1)
+    scored = [c.assessment.score for c in rows if c.assessment.score]
+    assert stages[1, "propose"][1] == len(rows)
+    assert stages[1, "validate"][1] == len(rows)
+    assert stages[1, "execute"][1] == stages[1, "swap"][1] == len(scored)
+    assert stages[1, "generate"][1] == stages[1, "check"][1] == sum(score.n for score in scored)
+    assert stages[0, "generate"][1] == sum(trial.score.n for trial in store.trials())
+    assert stages[3, "generate"][1] == sum(final.score.n for final in store.finals())
+    assert all(seconds >= 0 for seconds, _ in stages.values())
+    assert stages[0, "idle"][0] > 0, "in tuning nothing can be merged ahead"
+    assert {(iteration, phase) for iteration, phase, _, _ in store.phases()} == {
+        (0, "tune"),
+        (1, "search"),
+        (2, "search"),
+        (3, "final"),
+    }
+
+
+def test_programs_are_assessed_while_others_are_written(
+    scripted: tuple[CampaignConfig, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assessed, write = threading.Event(), ScriptedGenerator.write
+
+    def waiting(self: ScriptedGenerator, places: Any) -> Any:
+        if places[0].batch == 1:
+            assert assessed.wait(60), "nothing of the first batch is assessed before the second one is written"
+        return write(self, places)
+
+    remember = Store.assess
+
+    def noting(self: Store, *arguments: Any) -> None:
+        remember(self, *arguments)
+        assessed.set()
+
+    monkeypatch.setattr(ScriptedGenerator, "write", waiting)
+    monkeypatch.setattr(Store, "assess", noting)
+    config = changed(scripted[0], "campaign.iterations=1")
+    assert len(start(config, tmp_path / "run").candidates()) == 8
+
+
+def test_a_prompt_that_is_too_long_shows_before_anything_is_done_even_in_test(tmp_path: Path) -> None:
+    rows = [{"question": f"{at} + 1?", "answer": f"#### {at + 1}"} for at in range(8)]
+    (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    long = {"question": "apples " * 300, "answer": "#### 1"}
+    (tmp_path / "test.jsonl").write_text(
+        "\n".join(map(json.dumps, [{"question": "7 + 7?", "answer": "#### 14"}, long]))
+    )
+    section = {"name": "jsonl", "data": str(tmp_path), "shots": 0, "max_new_tokens": 16}
+    with pytest.raises(PromptTooLongError, match="expected at most 176 tokens"):
+        Bench(build_config({"benchmark": section}))
+
+
+def test_what_was_mended_is_kept_over_processes_and_not_met_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, greedy, sizes = build_config({"benchmark": {"dev_limit": 8, "racing": "none"}}), evaluators.greedy, []
+
+    def hungry(decoder: Any, prompts: Any, *arguments: Any, **options: Any) -> list[str]:
+        sizes.append(len(prompts))
+        if len(prompts) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return greedy(decoder, prompts, *arguments, **options)
+
+    monkeypatch.setattr(evaluators, "greedy", hungry)
+    for name, expected in ((None, {"batch halved": 1}), ("expert_a", {"batch halved": 1})):
+        with Bench(config) as bench, closing(Store.in_folder(tmp_path, create=True)) as store:
+            bench.keep_verdicts_in(store)
+            bench.score_model(name)
+            assert store.meta("incidents") == expected
+            assert store.meta("batch") == {"in force": 4}
+    assert sizes == [8, 4, 4, 4, 4], "the second process begins where the first one ended"

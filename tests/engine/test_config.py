@@ -56,6 +56,8 @@ def test_set_changes_a_key(setting: str, path: tuple[str, str], value: object) -
         ("nonsense", r"--set 'nonsense': expected SECTION\.KEY=VALUE"),
         ("programs=5", r"--set 'programs=5': expected SECTION\.KEY=VALUE"),
         ("nosuch.key=5", r"expected one of campaign, models"),
+        ("evaluator.python=x", r"kind 'vllm' with evaluator\.python"),
+        ("evaluator.tensor_parallel=2", r"kind 'vllm' with evaluator\.tensor_parallel"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(setting: str, message: str) -> None:

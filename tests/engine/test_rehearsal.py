@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from engine import locations, rehearsal
+from engine.cli import app
 from engine.config import CampaignConfig, build_config, load_config
 from engine.rehearsal import Finding, rehearse
 from merges.errors import CheckpointError
@@ -87,7 +89,7 @@ def test_a_campaign_that_can_run_here_says_what_it_would_do() -> None:
     found = told(build_config({}))
     assert {finding.state for finding in found.values()} == {"ok"}
     assert "'all' selects 38 tensors" in found["merge"].text
-    assert found["dev"].text == "200 problems in blocks of 50: pocket 200 (weight 1)"
+    assert found["dev"].text == "200 problems in blocks of 25: pocket 200 (weight 1)"
 
 
 def test_mistakes_show_without_a_run(tmp_path: Path) -> None:
@@ -108,3 +110,14 @@ def test_an_environment_without_vllm_is_told_what_to_install() -> None:
     absent = rehearsal._vllm(None)
     assert absent.state == "wrong"
     assert "install vllm there" in absent.text
+
+
+def test_the_command_ends_with_what_it_counted_and_with_the_code_of_a_mistake() -> None:
+    fine = CliRunner().invoke(app, ["run", "--dry-run"])
+    assert (fine.exit_code, fine.output.splitlines()[-1]) == (
+        0,
+        "dry run of pocket: nothing wrong, 0 not known without the weights or the hub",
+    )
+    wrong = CliRunner().invoke(app, ["run", "--dry-run", "--set", "models.merge=nothing.*"])
+    assert wrong.exit_code == 2
+    assert any(line.startswith("WRONG     merge") for line in wrong.output.splitlines())

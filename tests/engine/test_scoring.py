@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.cli import app
-from engine.scoring import BOTH, Question, score_folder
+from engine.scoring import BOTH, ScoreRequest, score_folder
 
 
 def test_one_model_has_both_readings_families_and_wilsons_interval() -> None:
-    facts = score_folder("pocket/expert_a", Question("pocket", "dev", limit=40))
+    facts = score_folder("pocket/expert_a", ScoreRequest("pocket", "dev", limit=40))
     low, high = facts["interval"]
     assert 0 < low < facts["score"] == facts["strict"] <= facts["lenient"] < high + 0.2
     assert facts["n"] == len(facts["bits"]) == 40
@@ -24,7 +24,7 @@ def test_one_model_has_both_readings_families_and_wilsons_interval() -> None:
 
 
 def test_two_models_are_paired_and_dev_and_test_compared() -> None:
-    facts = score_folder("pocket/expert_a", Question("pocket", BOTH, limit=60), against="pocket/expert_c")
+    facts = score_folder("pocket/expert_a", ScoreRequest("pocket", BOTH, limit=60), against="pocket/expert_c")
     other = facts["against"]
     assert other["difference"] == pytest.approx(facts["score"] - other["score"])
     low, high = other["difference_interval"]

@@ -51,7 +51,7 @@ def test_parts_take_from_the_section_what_they_leave_out(several: CampaignConfig
 def test_one_benchmark_is_a_suite_of_one_part() -> None:
     dev = open_suite(build_config({"benchmark": {"dev_limit": 10}}), "dev")
     assert [part.label for part in dev.parts] == ["pocket"]
-    assert [len(block) for block in dev.blocks] == [3, 3, 3, 1]
+    assert [len(block) for block in dev.blocks] == [2] * 5
 
 
 def test_the_race_order_is_the_campaigns_and_test_has_none() -> None:

@@ -157,12 +157,14 @@ class LlamaDecoder:
     def _attend(self, index: int, q: Tensor, end: int) -> Tensor:
         """Attention of one new token per row; q is [rows, kv heads, query heads per kv head, head size]."""
         w = self._w
-        keys, values = self._keys[index, :, :, :end], self._values[index, :, :, :end]
+        keys, values, mask = self._keys[index, :, :, :end], self._values[index, :, :, :end], self._mask[..., :end]
+        if self._prefix is None:  # reads the cache where it lies, which a product of matrices would copy first
+            mixed = F.scaled_dot_product_attention(
+                q.flatten(1, 2)[:, :, None], keys, values, attn_mask=mask, enable_gqa=w.heads != w.kv_heads
+            )
+            return mixed.view(len(q), -1)
         q = q * (1 / math.sqrt(w.head_dim))
-        scores = torch.matmul(q, keys.transpose(-1, -2)).add_(self._mask[..., :end])
-        if self._prefix is None:
-            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)
-            return torch.matmul(weights, values).view(len(q), -1)
+        scores = torch.matmul(q, keys.transpose(-1, -2)).add_(mask)
         return self._attend_with_prefix(index, q, scores, values)
 
     def _attend_with_prefix(self, index: int, q: Tensor, scores: Tensor, values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import Race, RaceRules, Suite
-from benchmarks.racing import halving_rungs, survivors
+from benchmarks.racing import LOOKS, Races, halving_rungs, survivors
 from tests.benchmarks.made import suite, weighted
 
 BITS = st.text("01", min_size=1, max_size=60)
@@ -130,27 +130,42 @@ def test_bad_candidates_are_stopped_early() -> None:
     assert counts[60] < counts[100] < counts[130] < 200
 
 
-def test_a_whole_race_finds_the_best_for_less_than_half_of_the_problems() -> None:
-    """300 candidates of unlike skill over problems of unlike difficulty; ties in score count as equal."""
-    rng = np.random.default_rng(3)
-    shares, overlaps = [], []
-    for run in range(6):
-        skill = np.minimum(rng.normal(-0.3, 1.0, 300), 1.6)[:, None]
-        right = skill + rng.normal(0, 1.5, 200)[None] + rng.normal(0, 0.6, (300, 200)) > -0.5
-        lines = ["".join("01"[int(bit)] for bit in line) for line in right]
-        exam = suite(200, seed=run, block=20)
-        race, complete, used = Race(exam, RaceRules(keep=15)), [], 0
-        for bits in lines:
-            count = asked(race, exam, bits)
-            used += count
-            if count == 200:
-                race.enter(bits)
-                complete.append(bits.count("1"))
-        best = sorted((bits.count("1") for bits in lines), reverse=True)[:15]
+def test_a_campaign_finds_its_best_for_less_than_half_of_the_problems() -> None:
+    """As campaigns are by default, with many programs close together at the top; ties in score count as equal."""
+    rng, shares, overlaps = np.random.default_rng(3), [], []
+    for run in range(4):
+        exam = suite(200, seed=run, block=200 // LOOKS)
+        races = Races(exam, finalists=15, learnt_from=6, error=RaceRules.error)
+        difficulty, right, complete, used = rng.normal(0, 1.5, 200), [], [], 0
+        for iteration in range(3):
+            near, top = rng.normal(0.2, 0.5, 80), rng.normal(1.0 + 0.1 * iteration, 0.15, 30)
+            skill = rng.permutation(np.concatenate([near, top]))[:, None]
+            for line in skill - difficulty[None] + rng.logistic(0, 0.6, (110, 200)) > 0:
+                bits = "".join("01"[int(bit)] for bit in line)
+                count = 0
+                for block in exam.blocks:
+                    if races.is_beaten(iteration, shown(exam, bits, count)):
+                        break
+                    count += len(block)
+                used += count
+                right.append(bits.count("1"))
+                if count == 200:
+                    races.enter(iteration, bits)
+                    complete.append(right[-1])
+        best = sorted(right, reverse=True)[:15]
         overlaps.append(sum(score >= best[-1] for score in sorted(complete, reverse=True)[:15]) / 15)
-        shares.append(used / (300 * 200))
+        shares.append(used / (330 * 200))
     assert np.mean(shares) <= 0.5
     assert np.mean(overlaps) >= 0.95
+
+
+def test_who_is_out_of_the_final_goes_on_for_a_place_of_its_iteration_unless_nothing_is_learnt() -> None:
+    exam = suite(40, block=10)
+    for learnt_from, beaten in ((1, False), (0, True)):
+        races = Races(exam, finalists=1, learnt_from=learnt_from, error=0.05)
+        races.enter(1, "1" * 40)
+        assert races.is_beaten(1, shown(exam, "0" * 40, 10))
+        assert races.is_beaten(2, shown(exam, "0" * 40, 10)) == beaten
 
 
 def test_rungs_of_halving_end_with_everything_and_grow_by_eta() -> None:

@@ -13,8 +13,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from engine.cli_archive import archive_app
-from engine.cli_models import apply_command, doctor, score_command, try_program, verify
+from engine.cli_models import apply_command, doctor, try_program, verify
 from engine.cli_run import init, resume, run, status
+from engine.cli_score import score_command
 from engine.outcome import report_error
 
 app = typer.Typer(

@@ -8,12 +8,13 @@ import typer
 
 from engine.errors import UserError
 
-__all__ = ["Merge", "Param", "Seed", "numbers"]
+__all__ = ["Json", "Merge", "Param", "Seed", "numbers"]
 
 Merge = Annotated[
     str | None, typer.Option(help="Which parameters: all, mlp, or a pattern. Default: as in the archive, else all.")
 ]
 Param = Annotated[list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Set a hyper-parameter. Repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the program's random numbers.")]
 
 

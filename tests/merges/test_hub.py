@@ -111,3 +111,24 @@ def test_hub_that_accepts_and_never_answers_is_given_up(monkeypatch):
 def test_folder_wins_over_a_hub_id_of_the_same_name(monkeypatch, llamas):
     monkeypatch.chdir(llamas["base"].parent.parent)
     assert Checkpoint.open(f"{llamas['base'].parent.name}/base").identity.commit is None
+
+
+def test_a_model_is_looked_up_without_being_fetched(monkeypatch):
+    files = {
+        "config.json": 1,
+        "model-1.safetensors": 40,
+        "consolidated.safetensors": 80,
+        "onnx/m.safetensors": 9,
+        "b.bin": 7,
+    }
+    siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in files.items()]
+    api = MagicMock()
+    api.return_value.model_info.return_value = SimpleNamespace(sha="c0ffee", siblings=siblings)
+    monkeypatch.setattr(hub, "HfApi", api)
+    assert hub.listed("owner/name@v1") == hub.Listing("c0ffee", 40, True)
+    api.return_value.model_info.assert_called_once_with(
+        "owner/name", revision="v1", files_metadata=True, timeout=hub.HUB_WAIT_SECONDS
+    )
+    api.return_value.model_info.side_effect = OSError("no net")
+    with pytest.raises(CheckpointError, match=r"owner/name: expected a model folder or a hub that answers.*no net"):
+        hub.listed("owner/name")

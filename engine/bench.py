@@ -104,15 +104,18 @@ def open_sandbox(config: CampaignConfig, *, allow_none: bool = False) -> Sandbox
 
 
 class Bench:
-    """Sandbox, task vectors, evaluator and dev problems of one campaign. A context manager; one caller at a time."""
+    """Sandbox, task vectors, evaluator and problems of one campaign. A context manager.
+
+    Merging (`probe`, `merge`) and scoring may go on side by side, each from one thread.
+
+    Attributes:
+        stages: what its work takes.
+        dev: what candidates are asked.
+        test: what they are asked at the end, sealed until then.
+    """
 
     def __init__(self, config: CampaignConfig, *, allow_none: bool = False) -> None:
         """Open everything. `allow_none`: see `open_sandbox`.
-
-        Attributes:
-            stages: what its work takes.
-            dev: what candidates are asked.
-            test: what they are asked at the end.
 
         Raises:
             ConfigError, MergeUserError, BenchmarkUserError: something the campaign names cannot be used.

@@ -81,14 +81,26 @@ class UpdateRow(Base):
     report: Mapped[dict[str, Any]]
 
 
-class PhaseRow(Base):
-    """Wall-clock seconds and counts of a phase (tune, search, learn, final) of an iteration, summed over sessions."""
+class _Spent:
+    """Seconds and counts of something in an iteration, summed over sessions."""
 
-    __tablename__ = "phases"
     iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    phase: Mapped[str] = mapped_column(String(32), primary_key=True)
     seconds: Mapped[float]
     count: Mapped[int]
+
+
+class PhaseRow(_Spent, Base):
+    """Wall-clock seconds of a phase: tune, search, learn, final."""
+
+    __tablename__ = "phases"
+    phase: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class StageRow(_Spent, Base):
+    """Busy seconds of a stage (`stages.STAGES`); stages overlap."""
+
+    __tablename__ = "stages"
+    stage: Mapped[str] = mapped_column(String(32), primary_key=True)
 
 
 class VerdictRow(Base):
@@ -99,16 +111,6 @@ class VerdictRow(Base):
     suite: Mapped[str] = mapped_column(String(64), primary_key=True)
     strict: Mapped[str] = mapped_column(Text)
     lenient: Mapped[str] = mapped_column(Text)
-
-
-class StageRow(Base):
-    """Busy seconds and counts of a stage (`stages.STAGES`) of an iteration, summed over sessions; stages overlap."""
-
-    __tablename__ = "stages"
-    iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    stage: Mapped[str] = mapped_column(String(32), primary_key=True)
-    seconds: Mapped[float]
-    count: Mapped[int]
 
 
 class MetaRow(Base):
@@ -128,9 +130,8 @@ def connect(url: str) -> Engine:
         def _pragmas(connection: Any, _record: Any) -> None:
             cursor = connection.cursor()
             cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute(
-                "PRAGMA synchronous=FULL"
-            )  # a power cut loses nothing either; a commit costs about a millisecond
+            # a power cut loses nothing either; a commit costs about a millisecond
+            cursor.execute("PRAGMA synchronous=FULL")
             cursor.close()
 
     return engine

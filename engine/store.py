@@ -287,7 +287,7 @@ class Store:
 
 
 def _add(session: Session, table: type[Base], iteration: int, key: str, name: str, seconds: float, count: int) -> None:
-    row: Any = session.get(table, (iteration, name))
+    row: Any = session.get(table, {"iteration": iteration, key: name})
     if row is None:
         session.add(table(**{"iteration": iteration, key: name, "seconds": seconds, "count": count}))
     else:

@@ -244,7 +244,7 @@ def test_where_memory_does_not_suffice_batches_are_halved_from_then_on_and_that_
 def test_memory_that_does_not_suffice_for_one_prompt_is_the_hosts_fault(llama_folder, monkeypatch):
     evaluator = TransformersEvaluator(llama_folder, batch_size=4)
     short_of_memory(monkeypatch, 0)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
         answers(evaluator)
     assert evaluator.incidents == {"batch halved": 2}
     evaluator.close()

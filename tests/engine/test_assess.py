@@ -224,7 +224,7 @@ def test_halving_may_be_stopped_before_any_fate_is_told() -> None:
         if seen["checked"] == 3:
             raise Interrupted("stopped")
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="stopped"):
         next(assess_all(bench, (proposed(n) for n in range(1, 11)), Known(), check=check))  # type: ignore[arg-type]
     assert sum(bench.asked.values()) == 2 * 20
 

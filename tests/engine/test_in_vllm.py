@@ -51,7 +51,7 @@ def test_a_campaign_in_vllm_scores_as_in_transformers_and_ends_the_same_when_bro
         progress.request_stop("Ctrl-C")
 
     progress.assessed = stopping  # type: ignore[method-assign]
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="Ctrl-C"):
         run_campaign(tmp_path / "broken", progress)
     run_campaign(tmp_path / "broken", Progress(config))
     assert Store.in_folder(tmp_path / "broken").digest() == ours.digest()

@@ -137,7 +137,7 @@ def test_a_process_that_cannot_start_is_the_hosts_fault_and_never_a_verdict(comm
 def test_a_machine_that_stands_still_is_the_hosts_fault():
     one = MathVerifier(stand_in("time.sleep(60)"), wall_seconds=0.05)
     with pytest.raises(
-        BenchmarkError, match=r"expected a verdict within 0.05 s, got none, twice; the machine is overloaded"
+        BenchmarkError, match=r"expected a verdict within 0.05 s, got its process stalled or killed from outside"
     ):
         one.equivalent("1", "1")
     one.close()

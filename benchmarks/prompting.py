@@ -38,13 +38,17 @@ class Prompting:
             PromptTooLongError: the longest prompt and `max_new_tokens` exceed the context.
         """
         encoded = self._encode(prompts)
-        longest = max((len(ids) for ids in encoded), default=0)
+        self.check(encoded, max_new_tokens)
+        return encoded
+
+    def check(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+        """Raises PromptTooLongError where the longest of these token ids and `max_new_tokens` exceed the context."""
+        longest = max((len(ids) for ids in prompts), default=0)
         if longest + max_new_tokens > self._context:
             raise PromptTooLongError(
                 f"prompts: expected at most {self._context - max_new_tokens} tokens ({self._context} of context less "
                 f"{max_new_tokens} to answer), got {longest}; use fewer worked examples or shorter answers"
             )
-        return encoded
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         plain = [prompt for prompt in prompts if isinstance(prompt, str)]

@@ -8,6 +8,7 @@ those only that it packs with them.
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +22,16 @@ from benchmarks.model_folder import ModelFolder
 from benchmarks.prompting import Prompting, check_swap
 from benchmarks.vllm_process import VLLMProcess, VLLMSettings
 from benchmarks.weight_buffer import Layout, attach, reserve
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How one continuation is drawn; `top_k` 0 is every token, and the same seed draws the same."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int
 
 
 class VLLMEvaluator:
@@ -112,17 +123,36 @@ class VLLMEvaluator:
         """
         return [stop.cut(self._texts.decode(ids)) for ids in self.answer_ids(prompts, max_new_tokens, stop)]
 
+    def sample(
+        self, prompts: Sequence[Sequence[int]], draws: Sequence[Draw], *, max_new_tokens: int
+    ) -> list[list[int]]:
+        """One continuation for every prompt, drawn as its `draws` say; token ids in and out, without the end token.
+
+        Raises:
+            BenchmarkError: vLLM died twice, or its memory did not suffice.
+            PromptTooLongError: prompt and continuation exceed the context.
+        """
+        assert len(draws) == len(prompts)
+        self._prompting.check(prompts, max_new_tokens)
+        return self._continued(prompts, max_new_tokens, Stop(), draws)
+
     def answer_ids(self, prompts: Sequence[Prompt], max_new_tokens: int, stop: Stop) -> list[list[int]]:
         """The answers as token ids, without end tokens and not yet cut."""
+        return self._continued(self._prompting.encode(prompts, max_new_tokens), max_new_tokens, stop)
+
+    def _continued(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: Stop, draws: Sequence[Draw] = ()
+    ) -> list[list[int]]:
+        """Greedy where there are no `draws`."""
         assert max_new_tokens >= 1
-        encoded = self._prompting.encode(prompts, max_new_tokens)
-        if not encoded:
+        if not prompts:
             return []
         request = {
             "do": "answer",
-            "prompts": encoded,
+            "prompts": [list(prompt) for prompt in prompts],
             "max_new_tokens": max_new_tokens,
             "stop": {"strings": stop.strings, "final_line": stop.final_line},
+            "draws": [asdict(draw) for draw in draws],
         }
         ids: list[list[int]] = self._process.ask(request, before=self._now())["answers"]
         return ids

@@ -154,8 +154,9 @@ class Resident:
         max_new_tokens: int,
         stop: Stop,
         alive: Callable[[], None] = lambda: None,
+        draws: Sequence[Message] = (),
     ) -> list[list[int]]:
-        """Greedy answers as token ids, each up to the token that ends it, cut by the same rule as in `decoding.greedy`."""
+        """Answers as token ids, each up to the token that ends it, cut by the same rule as in `decoding.greedy`; greedy where there are no `draws`."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -163,16 +164,17 @@ class Resident:
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not reset its prefix cache")
         ends, triggers = self._texts.end_ids, self._texts.triggers(stop)
-        settings = SamplingParams(
-            temperature=0,
-            max_tokens=max_new_tokens,
-            stop_token_ids=sorted(ends),
-            ignore_eos=True,  # ours are above
-            detokenize=False,
-            output_kind=RequestOutputKind.DELTA,
-        )
+        greedy: Message = {"temperature": 0}
         first, self._asked = self._asked, self._asked + len(prompts)  # no number is given twice
         for at, prompt in enumerate(prompts):
+            settings = SamplingParams(
+                **(draws[at] if draws else greedy),
+                max_tokens=max_new_tokens,
+                stop_token_ids=sorted(ends),
+                ignore_eos=True,  # ours are above
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
+            )
             self._engine.add_request(str(first + at), {"prompt_token_ids": list(prompt)}, settings)
         answers: list[list[int]] = [[] for _ in prompts]
         running = set(range(len(prompts)))
@@ -280,7 +282,11 @@ def _reply(resident: Resident, request: Message, alive: Callable[[], None]) -> M
             resident.swap(request["names"])
         elif request["do"] == "answer":
             stop = Stop(tuple(request["stop"]["strings"]), request["stop"]["final_line"])
-            return {"answers": resident.answer(request["prompts"], request["max_new_tokens"], stop, alive)}
+            return {
+                "answers": resident.answer(
+                    request["prompts"], request["max_new_tokens"], stop, alive, request.get("draws", ())
+                )
+            }
     return {"context": resident.context, "version": resident.version}
 
 

@@ -6,17 +6,19 @@ milliseconds on probe tensors; only a new, working program is paid a merge and a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 from benchmarks.racing import Races, halving_rungs, survivors
 from engine.bench import Bench, Scored
 from engine.config import CampaignConfig
 from engine.errors import HostError
 from engine.pipeline import ahead
-from engine.records import Assessment, Candidate, Outcome, ProgramId
+from engine.records import UNTRAINED, Assessment, Candidate, Outcome, ProgramId
 from merges.probes import behaviour_hash
 from sandbox import ExecutionResult, Reason
 
@@ -28,7 +30,7 @@ STATIC_REASONS = frozenset({Reason.POLICY, Reason.SYNTAX, Reason.SOURCE_SIZE})
 class Ran:
     """A candidate after the sandbox: what the probes gave, its original if it is a duplicate, else what the real tensors gave.
 
-    `original` and `merge` are None where the probes failed; one of them is set where they did not.
+    `original` and `merge` are None where the probes failed; where they did not one of them is set, or neither if the triage left it out.
     """
 
     candidate: Candidate
@@ -36,6 +38,11 @@ class Ran:
     behaviour: str | None = None
     original: ProgramId | None = None
     merge: ExecutionResult | None = None
+
+    @property
+    def works(self) -> bool:
+        """It passed the probes, and nothing before it behaves the same."""
+        return self.probe.ok and self.original is None
 
 
 class Known:
@@ -81,7 +88,7 @@ def assess_all(
         check: a safe point, where the run may be stopped while no fate is told yet.
         earlier: all that were assessed before, in order: they are part of the race.
     """
-    with closing(ahead((_run(bench, candidate, known) for candidate in candidates), by=1, name="sandbox")) as runs:
+    with closing(ahead(_runs(bench, candidates, known, earlier), by=1, name="sandbox")) as runs:
         ran = bench.stages.waiting(runs)
         if bench.config.benchmark.racing == "halving":
             yield from _by_halves(bench, ran, check)
@@ -125,9 +132,7 @@ def _enter(races: Races, iteration: int, assessment: Assessment) -> None:
 
 def _learnt_from(config: CampaignConfig) -> int:
     """Programs of an iteration that the generator may learn from as good ones; 0 where it does not learn."""
-    if config.learn.method == "none" or config.generator.kind != "model":
-        return 0
-    return max(config.learn.top(config.campaign.programs), config.learn.elite)
+    return config.learn.taught(config.campaign.programs) if config.learns else 0
 
 
 def _by_halves(bench: Bench, runs: Iterator[Ran], check: Callable[[], None]) -> Iterator[tuple[Candidate, Assessment]]:
@@ -169,28 +174,74 @@ def _further(bench: Bench, candidate: Candidate, before: Assessment, merge: Exec
     return replace(before, score=scored.score, score_seconds=before.score_seconds + scored.seconds)
 
 
-def _run(bench: Bench, candidate: Candidate, known: Known) -> Ran:
-    """Everything that happens in the sandbox: probe, look for an earlier program that does the same, merge."""
-    source, program = candidate.program.source, candidate.program.id
-    probe = bench.probe(source)
+def _runs(bench: Bench, candidates: Iterator[Candidate], known: Known, earlier: Sequence[Candidate]) -> Iterator[Ran]:
+    """Every candidate after the sandbox, in order; with a triage whole batches are probed before the first of them is merged."""
+    for first in candidates:
+        probed = [_probed(bench, first, known)]
+        chosen = {first.number}
+        if _is_triaged(bench.config, first):
+            probed += [_probed(bench, c, known) for c in islice(candidates, _left_in_batch(bench.config, first))]
+            chosen = triaged(probed, earlier, bench.config.judge.triage)
+        for ran in probed:
+            merge = ran.works and ran.candidate.number in chosen
+            yield replace(ran, merge=bench.merge(ran.candidate.program.source)) if merge else ran
+
+
+def _is_triaged(config: CampaignConfig, candidate: Candidate) -> bool:
+    """Whether its writer has judged its batch, and not all of it will be scored."""
+    judged = config.learn.method == "self-rewarding" and candidate.program.generator != UNTRAINED
+    return judged and config.judge.triage < 1.0
+
+
+def _left_in_batch(config: CampaignConfig, candidate: Candidate) -> int:
+    """How many come after this one in its batch."""
+    sampling, size = candidate.program.sampling, config.generator.batch
+    return min(size, config.campaign.programs - sampling.batch * size) - sampling.row - 1
+
+
+def triaged(probed: Sequence[Ran], earlier: Sequence[Candidate], share: float) -> set[int]:
+    """Numbers of the candidates of a batch that are worth a score: the judged-best `share` of those that work and are new, at least one.
+
+    A program whose judgement could not be read comes last.
+
+    Args:
+        probed: candidates of one batch, those that were not assessed in an earlier process.
+        earlier: all that were; those of the same batch count, so that a resumed run chooses the same.
+    """
+    one = probed[0].candidate
+    place = (one.iteration, one.program.sampling.batch)
+    there = [
+        c
+        for c in earlier
+        if (c.iteration, c.program.sampling.batch) == place and c.assessment.outcome in (Outcome.OK, Outcome.SKIPPED)
+    ]
+    working = there + [ran.candidate for ran in probed if ran.works]
+    working.sort(key=lambda c: (-(c.program.judged if c.program.judged is not None else -1.0), c.number))
+    return {c.number for c in working[: math.ceil(share * len(working))]}
+
+
+def _probed(bench: Bench, candidate: Candidate, known: Known) -> Ran:
+    """What is cheap in the sandbox: the probes, and the look for an earlier program that does the same."""
+    program = candidate.program
+    probe = bench.probe(program.source)
     if not probe.ok:
-        known.add(program, None)
+        known.add(program.id, None)
         return Ran(candidate, probe)
     assert probe.outputs is not None
     behaviour = behaviour_hash(probe.outputs)
-    original = known.original(program, behaviour)
-    known.add(program, behaviour)
-    if original is not None:
-        return Ran(candidate, probe, behaviour, original=original)
-    return Ran(candidate, probe, behaviour, merge=bench.merge(source))
+    original = known.original(program.id, behaviour)
+    known.add(program.id, behaviour)
+    return Ran(candidate, probe, behaviour, original)
 
 
 def _fate(ran: Ran) -> Assessment | None:
     """What became of a candidate in the sandbox; None where it made a merge, and a score will tell."""
     if ran.original is not None:
         return _assessment(Outcome.DUPLICATE, ran.probe, ran.behaviour, duplicate_of=ran.original)
-    if ran.merge is None:
+    if not ran.probe.ok:
         return _fault(ran.probe, ran.behaviour)
+    if ran.merge is None:
+        return _assessment(Outcome.SKIPPED, ran.probe, ran.behaviour)
     if ran.merge.outputs is None:
         return _fault(ran.merge, ran.behaviour)
     return None

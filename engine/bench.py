@@ -183,9 +183,16 @@ class Bench:
         with self.stages.watch("validate", 1):
             return _patiently(lambda: self.sandbox.execute(source, self._probes))
 
-    def merge(self, source: str, parameters: Mapping[str, float] | None = None) -> ExecutionResult:
-        """Run a program over the campaign's task vectors; random numbers from H(campaign seed, program, tensor name)."""
-        run_seed, program = self.config.campaign.seed, program_id(source)
+    def merge(
+        self, source: str, parameters: Mapping[str, float] | None = None, *, run_seed: int | None = None
+    ) -> ExecutionResult:
+        """Run a program over the campaign's task vectors; random numbers from H(run seed, program, tensor name).
+
+        Args:
+            run_seed: None: the campaign's.
+        """
+        run_seed = self.config.campaign.seed if run_seed is None else run_seed
+        program = program_id(source)
         seeds = {name: tensor_seed(run_seed, program, name) for name in self.names}
         with self.stages.watch("execute", 1), self._packed.reseeded(seeds) as jobs:
             return _patiently(lambda: self.sandbox.execute(source, jobs, parameters))

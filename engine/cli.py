@@ -16,6 +16,7 @@ from engine.cli_archive import archive_app
 from engine.cli_models import apply_command, doctor, try_program, verify
 from engine.cli_run import init, resume, run, status
 from engine.cli_score import score_command
+from engine.cli_study import study
 from engine.outcome import report_error
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(resume)
 app.command()(status)
+app.command()(study)
 app.command()(init)
 app.command("try")(try_program)
 app.command("apply")(apply_command)

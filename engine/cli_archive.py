@@ -25,7 +25,7 @@ def list_candidates(
     as_json: Json = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Show the best so many only.")] = None,
     verdict: Annotated[
-        str | None, typer.Option(help="Only this verdict: ok, rejected, failed, duplicate, pending.")
+        str | None, typer.Option(help="Only this verdict: ok, rejected, failed, duplicate, skipped, pending.")
     ] = None,
     sort: Annotated[str, typer.Option(help="score (best first) or number (as proposed).")] = "score",
 ) -> None:
@@ -35,7 +35,7 @@ def list_candidates(
     """
     from engine import tables
     from engine.errors import UserError
-    from engine.learning import best_first
+    from engine.ranking import best_first
     from engine.records import Outcome
     from engine.summary import candidate_row
 
@@ -66,6 +66,7 @@ def show(
     Example: mergewright archive show runs/pocket-20260101-120000 3fa9c1d2
     """
     from engine import locations, rundir, tables
+    from engine.candidate_page import candidate_page
     from engine.store import Store
     from engine.summary import candidate_facts, final_facts, lineage
 
@@ -82,7 +83,7 @@ def show(
     if as_json:
         print(json.dumps({**candidate_facts(chosen, related), "test": final_facts(final) if final else None}))
     else:
-        tables.wide_console().print(tables.candidate_page(chosen, related, final))
+        tables.wide_console().print(candidate_page(chosen, related, final))
 
 
 @archive_app.command()

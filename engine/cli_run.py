@@ -50,7 +50,7 @@ def run(
     Example: mergewright run campaigns/smollm2.toml --set campaign.programs=50 --out runs/try
     """
     from engine import locations, rundir
-    from engine.config import load_config
+    from engine.config_file import load_config
 
     extra = [*(settings or []), *([f"campaign.max_hours={max_hours}"] if max_hours is not None else [])]
     config = load_config(locations.campaign_file(campaign), extra)
@@ -74,7 +74,7 @@ def resume(
     Example: mergewright resume runs/pocket-20260101-120000
     """
     from engine import rundir
-    from engine.config import build_config
+    from engine.config_file import build_config
 
     folder = _resumable(run)
     config = rundir.read_config(folder)

@@ -1,4 +1,4 @@
-"""A campaign's configuration: TOML, read by pydantic, changed by `--set a.b=c`.
+"""A campaign's configuration, section by section; `config_file.py` reads it.
 
 Every field has a default that runs the pocket campaign, so a campaign file states only what differs. A mistake is one line:
 the key, what was expected, what was got. Nothing here can switch on remote code: there is no such field.
@@ -7,15 +7,11 @@ the key, what was expected, what was got. Nothing here can switch on remote code
 from __future__ import annotations
 
 import math
-import re
-import tomllib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from engine.errors import ConfigError
+from engine.records import TaskKind
 from merges import library
 from sandbox import Limits
 
@@ -37,13 +33,14 @@ class _Section(BaseModel):
 
 
 class CampaignSection(_Section):
-    """How much is searched."""
+    """How much is searched. `final` false: test problems stay untouched, and there is no table of them."""
 
     name: str = Field(default="pocket", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     iterations: Count = 3
     programs: Count = 200
     finalists: Annotated[int, Field(ge=1, le=100)] = 15
+    final: bool = True
     max_hours: Positive | None = None
 
 
@@ -61,17 +58,62 @@ class ModelsSection(_Section):
 
 
 class GeneratorSection(_Section):
-    """What writes the programs."""
+    """What writes the programs (`engine/generators/`).
 
-    kind: Literal["model", "grammar", "scripted"] = "model"
+    `temperature` falls to temperature / (1 + decay · (iteration − 1)). `batch`: programs written together; of "coefficients" its population.
+    `groups`: of layers, of "coefficients". `base_url` to `price_written`: of an "endpoint", whose `model` is the server's name for it; prices are per
+    million tokens.
+    """
+
+    kind: Literal["model", "vllm", "endpoint", "grammar", "coefficients", "scripted"] = "model"
     model: str = "pocket/generator"
     prompt: Literal["pocket", "chat"] = "pocket"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     temperature: Positive = 1.0
     temperature_decay: Annotated[float, Field(ge=0.0)] = 0.2
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
     max_new_tokens: Count = 320
     batch: Count = 50
     script: str | None = None
+    groups: Annotated[int, Field(ge=1, le=64)] = 4
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    retries: Annotated[int, Field(ge=0, le=20)] = 5
+    timeout_seconds: Positive = 120.0
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    price_read: Annotated[float, Field(ge=0.0)] = 0.0
+    price_written: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class PromptsSection(_Section):
+    """What a language model is asked for: shares of the kinds of task, which need not sum to 1.
+
+    `one_shot` is the fixed prompt of Self-Developing. The others show programs of the campaign with scores or reasons: one of the `elite` best to
+    vary, two to cross, a failed one to mend. `lag`: batches that are being assessed while the next is written, and so are not shown in it.
+    """
+
+    one_shot: Annotated[float, Field(ge=0.0)] = 1.0
+    variant: Annotated[float, Field(ge=0.0)] = 0.0
+    crossover: Annotated[float, Field(ge=0.0)] = 0.0
+    repair: Annotated[float, Field(ge=0.0)] = 0.0
+    elite: Count = 10
+    lag: Annotated[int, Field(ge=0)] = 1
+
+    @property
+    def shows(self) -> bool:
+        """Whether any prompt shows programs of the campaign."""
+        return self.variant + self.crossover + self.repair > 0
+
+    def shares(self) -> dict[TaskKind, float]:
+        """The share of every kind of task."""
+        return {kind: getattr(self, kind.value) for kind in TaskKind}
+
+    @model_validator(mode="after")
+    def _something(self) -> PromptsSection:
+        if sum(self.shares().values()) <= 0:
+            raise ValueError("a share above 0 for one kind of task at least (one_shot, variant, crossover, repair)")
+        return self
 
 
 class SandboxSection(_Section):
@@ -152,7 +194,7 @@ class BenchmarkSection(_Section):
 class EvaluatorSection(_Section):
     """What answers: transformers in this process, or vLLM in one of its own.
 
-    The rest is vLLM's. `python`: of the environment that has it; None: this one. `tensor_parallel`: devices that share the model.
+    The rest is vLLM's, of a generator in vLLM too. `python`: of the environment that has it; None: this one. `tensor_parallel`: devices that share the model.
     `memory`: share of each GPU, or GiB of cache on a CPU; None: vLLM's own choice, 2 GiB on a CPU. `threads`: of each of its
     processes on a CPU. `eager`: false compiles, and replays graphs on a GPU.
     """
@@ -163,13 +205,6 @@ class EvaluatorSection(_Section):
     memory: Positive | None = None
     threads: Count = 1
     eager: bool = True
-
-    @model_validator(mode="after")
-    def _only_vllms(self) -> EvaluatorSection:
-        for name, field in EvaluatorSection.model_fields.items():
-            if self.kind != "vllm" and name != "kind" and getattr(self, name) != field.default:
-                raise ValueError(f"kind 'vllm' with evaluator.{name} (transformers has no use for it)")
-        return self
 
 
 class BaselinesSection(_Section):
@@ -196,29 +231,104 @@ class BaselinesSection(_Section):
         return names
 
 
-class LearnSection(_Section):
-    """How the generator learns. Shares and carry-over are those of Self-Developing (https://arxiv.org/abs/2410.15639)."""
+PAIR_RULES = ("extremes", "halves", "failures")
 
-    method: Literal["dpo", "none"] = "dpo"
+Loss = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sigmoid_norm",
+]  # fmt: skip
+"""Losses of DPO that TRL has for pairs; `label_smoothing` is of "sigmoid", "robust" and "exo_pair"."""
+
+
+class LearnSection(_Section):
+    """How the generator learns (`engine/learning/`). Shares and carry-over are those of Self-Developing (https://arxiv.org/abs/2410.15639).
+
+    `start`: None: as the method has it. `pairs`, `min_certainty`, `chosen` to `pairs_per_chosen`: see `learning/pairs.py`. `keep` to `per_behaviour`:
+    of rest-em. `lora_rank` 0 trains all weights. `keep_as`: whether a version is a plain model or an adapter over the first one, which goes on to be
+    trained; `checkpoints`: which versions stay in the run's folder.
+    """
+
+    method: Literal["dpo", "rest-em", "kto", "self-rewarding", "none"] = "dpo"
+    start: Literal["previous", "base"] | None = None
+    pairs: Annotated[Names, Field(min_length=1)] = ("extremes",)
+    min_certainty: Share = 0.0
     chosen: Share = 0.03
     rejected: Share = 0.10
     chosen_floor: Count = 6
     rejected_floor: Count = 20
     elite: Annotated[int, Field(ge=0)] = 3
     pairs_per_chosen: Count = 8
+    keep: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    keep_from: Literal["latest", "all"] = "all"
+    per_behaviour: Count = 10
+    loss: Loss = "sigmoid"
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     beta: Positive = 0.1
     learning_rate: Positive = 1e-3
     epochs: Positive = 2.0
     batch: Count = 8
     lora_rank: Annotated[int, Field(ge=0)] = 32
+    keep_as: Literal["model", "adapter"] = "model"
+    checkpoints: Literal["all", "latest"] = "all"
+
+    @field_validator("pairs")
+    @classmethod
+    def _rules(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(pairs) - set(PAIR_RULES)):
+            raise ValueError(f"rules out of {', '.join(PAIR_RULES)} (got {', '.join(unknown)})")
+        return pairs
+
+    @model_validator(mode="after")
+    def _adapters_have_a_rank(self) -> LearnSection:
+        if self.keep_as == "adapter" and not self.lora_rank:
+            raise ValueError("lora_rank above 0 with keep_as 'adapter' (all weights were trained)")
+        return self
 
     def top(self, count: int) -> int:
         """How many of `count` scored programs are chosen, where there are so many."""
         return max(self.chosen_floor, math.ceil(self.chosen * count))
 
+    def taught(self, count: int) -> int:
+        """How many of `count` programs of an iteration may be taught as good ones: a race must not stop these."""
+        if self.method in ("rest-em", "self-rewarding"):
+            return max(math.ceil(self.keep * count), self.elite)
+        if self.method == "kto" or "halves" in self.pairs:
+            return max(-(-count // 2), self.elite)
+        return max(self.top(count), self.elite)
+
     def bottom(self, count: int) -> int:
         """How many of them are rejected, where there are so many."""
         return max(self.rejected_floor, math.ceil(self.rejected * count))
+
+
+class JudgeSection(_Section):
+    """The generator as a judge of programs (`engine/judging/`), with learn.method "self-rewarding".
+
+    `samples` judgements a program are averaged. An update sets itself `prompts` tasks, writes `candidates` programs for each, and learns from the
+    best and the worst of them. `triage`: share of the working new programs of a batch, the judged-best ones, that is scored; 1: all.
+    """
+
+    samples: Count = 3
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 200
+    candidates: Annotated[int, Field(ge=2)] = 4
+    prompts: Annotated[int, Field(ge=0)] = 16
+    triage: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+
+class GateSection(_Section):
+    """When an update of the generator is taken back (`engine/learning/gate.py`): bounds on a probe of `programs` with the fixed prompt.
+
+    `valid_drop`: the share that works may fall by so much. `distinct`: least share of the working ones that behave differently. `repeats`: largest
+    share of exact repeats. `kl`: largest divergence from the version before, nats a token. `retries`: each at half the learning rate.
+    """
+
+    programs: Annotated[int, Field(ge=0)] = 64
+    valid_drop: Share = 0.15
+    distinct: Share = 0.5
+    repeats: Share = 0.25
+    kl: Positive = 0.5
+    retries: Annotated[int, Field(ge=0, le=8)] = 2
 
 
 class CampaignConfig(_Section):
@@ -227,11 +337,35 @@ class CampaignConfig(_Section):
     campaign: CampaignSection = CampaignSection()
     models: ModelsSection = ModelsSection()
     generator: GeneratorSection = GeneratorSection()
+    prompts: PromptsSection = PromptsSection()
     sandbox: SandboxSection = SandboxSection()
     benchmark: BenchmarkSection = BenchmarkSection()
     evaluator: EvaluatorSection = EvaluatorSection()
     baselines: BaselinesSection = BaselinesSection()
     learn: LearnSection = LearnSection()
+    judge: JudgeSection = JudgeSection()
+    gate: GateSection = GateSection()
+
+    @property
+    def learns(self) -> bool:
+        """Whether the generator is trained at all."""
+        return self.learn.method != "none" and self.generator.kind in ("model", "vllm")
+
+    @model_validator(mode="after")
+    def _only_vllms(self) -> CampaignConfig:
+        for name, field in EvaluatorSection.model_fields.items():
+            given = name != "kind" and getattr(self.evaluator, name) != field.default
+            if given and "vllm" not in (self.evaluator.kind, self.generator.kind):
+                raise ValueError(f"kind 'vllm' with evaluator.{name} (transformers has no use for it)")
+        return self
+
+    @model_validator(mode="after")
+    def _told_in_time(self) -> CampaignConfig:
+        if self.generator.kind == "coefficients" and self.benchmark.racing == "halving":
+            raise ValueError(
+                "benchmark.racing 'sequential' or 'none' for generator.kind 'coefficients', which waits for every batch's scores"
+            )
+        return self
 
     @model_validator(mode="after")
     def _as_many_as_there_are(self) -> CampaignConfig:
@@ -241,87 +375,3 @@ class CampaignConfig(_Section):
             listed = ", ".join(f"{name}, for {takes} only" for name, takes in wrong.items())
             raise ValueError(f"methods for {count} experts in baselines.names (leave out {listed})")
         return self
-
-
-def load_config(path: Path, settings: Sequence[str] = ()) -> CampaignConfig:
-    """Read a campaign file and apply `key=value` settings.
-
-    Raises:
-        ConfigError: the file cannot be read or parsed, or a key or value is not known; names the key.
-    """
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"campaign file '{path}': expected a readable file, got {error.strerror}; check the path"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"campaign file '{path}': expected TOML, got: {error}; mend that line") from error
-    return build_config(tree, settings, source=str(path))
-
-
-def build_config(tree: dict[str, Any], settings: Sequence[str] = (), *, source: str = "campaign") -> CampaignConfig:
-    """A configuration from a parsed tree and `key=value` settings; raises ConfigError."""
-    for setting in settings:
-        _set(tree, setting)
-    try:
-        return CampaignConfig.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from error
-
-
-def _set(tree: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    path = key.strip().split(".")
-    if not equals or len(path) != 2 or not all(path):
-        raise ConfigError(f"--set '{setting}': expected SECTION.KEY=VALUE, as campaign.programs=50; got no such form")
-    section = tree.setdefault(path[0], {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"--set '{setting}': expected a section '{path[0]}', got a plain value in the campaign file")
-    if path == ["benchmark", "name"]:  # one benchmark in place of the several that the file may name
-        section.pop("parts", None)
-    section[path[1]] = _value(text.strip())
-
-
-def _value(text: str) -> Any:
-    """A TOML value where the text is one, else the text itself: `--set models.base=folder` needs no quotes."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return [part.strip() for part in text.split(",")] if "," in text else text
-
-
-def _explain(error: ValidationError) -> str:
-    """All mistakes of a file in one line, each with its key, the expectation and the value."""
-    parts = []
-    for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            known = ", ".join(_keys_at(item["loc"][:-1]))
-            parts.append(f"key '{key}': expected one of {known}; got an unknown key")
-        else:
-            expected = _plain(item["msg"])
-            parts.append(f"key '{key}': expected {expected}, got {item['input']!r}" if key else f"expected {expected}")
-    return "; ".join(parts) + "; mend the file or the --set"
-
-
-def _plain(message: str) -> str:
-    """What pydantic says, as the end of "expected …"."""
-    for start in ("Input should be ", "Value error, "):
-        message = message.removeprefix(start)
-    message = re.sub(
-        r"^(Tuple|List) should have (.*) items? after validation, not (\d+)$", r"\2 values (got \3)", message
-    )
-    return re.sub(r"^String should match pattern '(.*)'$", r"text of the form \1", message)
-
-
-def _keys_at(place: Sequence[str | int]) -> tuple[str, ...]:
-    """The keys that are known in a section of the file; `place` is its path, as pydantic gives it."""
-    if not place:
-        return tuple(CampaignConfig.model_fields)
-    if len(place) > 1:
-        return tuple(BenchmarkPart.model_fields)  # the only section within a section
-    section = CampaignConfig.model_fields[str(place[0])].annotation
-    assert isinstance(section, type)
-    assert issubclass(section, BaseModel)
-    return tuple(section.model_fields)

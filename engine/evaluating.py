@@ -19,6 +19,17 @@ def thread_count(models: ModelsSection) -> int:
     return models.threads or max(1, min(os.cpu_count() or 1, 16))
 
 
+def vllm_settings(section: EvaluatorSection) -> VLLMSettings:
+    """How vLLM is run, for an evaluator and for a generator alike."""
+    return VLLMSettings(
+        python=section.python,
+        tensor_parallel=section.tensor_parallel,
+        memory=section.memory,
+        threads=section.threads,
+        eager=section.eager,
+    )
+
+
 def open_evaluator(
     section: EvaluatorSection, models: ModelsSection, base: str | Path, *, batch: int | None = None
 ) -> Evaluator:
@@ -32,13 +43,6 @@ def open_evaluator(
     """
     dtype = getattr(torch, models.dtype)
     if section.kind == "vllm":
-        settings = VLLMSettings(
-            python=section.python,
-            tensor_parallel=section.tensor_parallel,
-            memory=section.memory,
-            threads=section.threads,
-            eager=section.eager,
-        )
-        return VLLMEvaluator(base, dtype=dtype, settings=settings)
+        return VLLMEvaluator(base, dtype=dtype, settings=vllm_settings(section))
     options: dict[str, Any] = {"batch_size": batch} if batch else {}
     return TransformersEvaluator(base, dtype=dtype, threads=thread_count(models), device=models.device, **options)

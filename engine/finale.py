@@ -16,8 +16,8 @@ from benchmarks.statistics import Interval, PairedDifference, paired_difference,
 from engine.baselines import best_by_method
 from engine.bench import Bench
 from engine.errors import HostError
-from engine.learning import scored_best_first
 from engine.pipeline import ahead
+from engine.ranking import scored_best_first
 from engine.records import Candidate, Final
 from engine.store import Store
 from merges import library

@@ -16,7 +16,7 @@ from rich.status import Status
 from engine.baselines import planned_evaluations
 from engine.config import CampaignConfig
 from engine.errors import Interrupted
-from engine.records import Assessment, Candidate, Final, Outcome, Trial
+from engine.records import WORKS, Assessment, Candidate, Final, Outcome, Trial
 from engine.stages import Stages
 from engine.store import Store
 
@@ -86,7 +86,7 @@ class Progress:
             "tune": models + planned_evaluations(baselines, experts),
             "search": campaign.iterations * campaign.programs,
             "learn": campaign.iterations - 1,
-            "final": models + len(baselines.names) + campaign.finalists,
+            "final": models + len(baselines.names) + campaign.finalists if campaign.final else 0,
         }
         earlier = store.candidates()
         self._best = max((c.score for c in earlier if c.score is not None and c.complete), default=None)
@@ -147,7 +147,7 @@ class Progress:
         self._assessed += 1
         self._finished["search"] += 1
         self._account()
-        self._valid += assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)
+        self._valid += assessment.outcome in WORKS
         score = assessment.score.value if assessment.score and assessment.score.complete else None
         if score is not None and (self._best is None or score > self._best):
             self._best = score

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from engine.records import Candidate, Task, TaskKind
 from merges.contract import CONTRACT, EXAMPLE
 from sandbox import parse
 
@@ -72,6 +73,42 @@ def pocket_repair(failed: str, reason: str) -> str:
     return f"{BEGIN}{FAILED_MARK}{line}\n{failed.strip()}{PROGRAM_MARK}\n"
 
 
+def pocket_hint(hint: str | None) -> str:
+    """The first line of the program that is due, which states its idea; nothing without a hint."""
+    return f"# {' '.join(hint.split())}\n" if hint else ""
+
+
+def pocket_form(task: Task) -> str:
+    """A task as the pocket generator knows it; a hint is the beginning of the program."""
+    sources = [candidate.program.source for candidate in task.shown]
+    if task.kind is TaskKind.ONE_SHOT:
+        form = pocket_one_shot()
+    elif task.kind is TaskKind.VARIANT:
+        form = pocket_variant(sources[0])
+    elif task.kind is TaskKind.CROSSOVER:
+        form = pocket_crossover(sources[0], sources[1])
+    else:
+        form = pocket_repair(sources[0], fault(task.shown[0]))
+    return form + pocket_hint(task.hint)
+
+
+def fault(candidate: Candidate) -> str:
+    """Why a program failed, in the sandbox's words."""
+    a = candidate.assessment
+    return f"{a.reason}: {a.detail or ''}"
+
+
+def pocket_judge(source: str) -> str:
+    """A program; its points, one digit, are due. No document of the corpus has this form: only who has learnt to judge knows it."""
+    return f"{BEGIN}{PARENT_MARK}\n{source.strip()}{CONTRACT_MARK}"
+
+
+def pocket_menu(ideas: Sequence[str]) -> str:
+    """Ideas of measured programs, numbered; the numbers of parents and a hint are due. Like the form above, it has to be learnt."""
+    lines = "\n".join(f"{number} {text}" for number, text in enumerate(ideas, start=1))
+    return f"{BEGIN}{CONTRACT_MARK}\n{lines}{PARENT_MARK}"
+
+
 def pocket_completion(source: str) -> str:
     """What follows a pocket prompt: the program and the end mark. `extract_program` gives the program back."""
     return f"{source.strip()}{END}"
@@ -101,6 +138,42 @@ def crossover(first: str, second: str, scores: Sequence[float | None] = (None, N
 def repair(failed: str, reason: str) -> str:
     """Mend a program that the sandbox refused or that failed there."""
     return f"{CONTRACT}\nThis program failed.\n```python\n{failed.strip()}\n```\nReason: {reason.strip()}\nMend it. {_ANSWER}\n"
+
+
+def judge(source: str, criteria: Sequence[str]) -> str:
+    """Judge a program by adding points, reasons first."""
+    points = "\n".join(f"- {criterion}" for criterion in criteria)
+    return (
+        f"{CONTRACT}\nA program:\n```python\n{source.strip()}\n```\nHow good is the model that it makes? Add one point for each of these:\n{points}\n"
+        f'Give a reason for each in one line, and end with a line "Score: n", where n is the sum, 0 to {len(criteria)}.\n'
+    )
+
+
+def menu(ideas: Sequence[str], scores: Sequence[float | None]) -> str:
+    """Choose parents, and say what to try."""
+    lines = "\n".join(
+        f"{number}. {text or 'no comment'}" + (f" (accuracy {100 * score:.1f} %)" if score is not None else "")
+        for number, (text, score) in enumerate(zip(ideas, scores, strict=True), start=1)
+    )
+    return (
+        f"These merge programs were measured:\n{lines}\nWhich one or two should the next program start from, and what should it try? "
+        'Answer with two lines and nothing else: "Parents: 2, 5" and "Hint: " with an idea in a few words.\n'
+    )
+
+
+def chat_form(task: Task) -> str:
+    """A task in words."""
+    sources = [candidate.program.source for candidate in task.shown]
+    scores = [candidate.score for candidate in task.shown]
+    if task.kind is TaskKind.ONE_SHOT:
+        form = one_shot()
+    elif task.kind is TaskKind.VARIANT:
+        form = variant(sources[0], scores[0])
+    elif task.kind is TaskKind.CROSSOVER:
+        form = crossover(sources[0], sources[1], scores)
+    else:
+        form = repair(sources[0], fault(task.shown[0]))
+    return f"{form}Follow this idea: {' '.join(task.hint.split())}\n" if task.hint else form
 
 
 def _shown(title: str, source: str, score: float | None) -> str:

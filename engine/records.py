@@ -16,14 +16,26 @@ ProgramId = str
 """12 hex digits of the canonical syntax tree (`merges.contract.program_id`)."""
 
 
+UNTRAINED = "0"
+"""Version of the generator as the campaign names it; the others are the numbers of the iterations that they learnt from."""
+
+
 class Outcome(StrEnum):
-    """What became of a candidate. `REJECTED` and `FAILED` carry a reason of `sandbox.Reason`; none of them but OK has a score."""
+    """What became of a candidate. `REJECTED` and `FAILED` carry a reason of `sandbox.Reason`; none of them but OK has a score.
+
+    `SKIPPED` works and is new, but its writer judged others of its batch better (`judge.triage`): nobody merged or scored it.
+    """
 
     PENDING = "pending"
     OK = "ok"
     REJECTED = "rejected"
     FAILED = "failed"
     DUPLICATE = "duplicate"
+    SKIPPED = "skipped"
+
+
+WORKS = frozenset({Outcome.OK, Outcome.DUPLICATE, Outcome.SKIPPED})
+"""Outcomes of programs that passed the gate and gave sound results: valid ones."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Sampling:
     """How a program was drawn.
 
     Attributes:
-        temperature, top_p: of the language model; 0 temperature for sources that have none.
+        temperature, top_p, top_k: of the language model; top_k 0: every token.
         seed: of this draw.
         batch, row: which batch of its iteration, and which place in it.
     """
@@ -41,6 +53,7 @@ class Sampling:
     seed: int
     batch: int
     row: int
+    top_k: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,12 +63,14 @@ class Program:
     Attributes:
         source: Python text under the merge contract, as extracted from `text`.
         id: of its canonical syntax tree.
-        origin: "generator", "grammar" or "scripted".
+        origin: "generator", "grammar", "scripted", "coefficients", "endpoint".
         generator: version of the generator that wrote it ("0" untrained, "1" after the first update, …).
         prompt: what the generator was shown.
         text: what it wrote, whole.
         sampling: how it was drawn.
         parents: ids of programs shown in the prompt, if any.
+        task: what was asked for, as in TaskKind.
+        judged: what the generator itself expected of it, 0..5, the mean of several judgements; None where it was not asked.
     """
 
     source: str
@@ -66,6 +81,8 @@ class Program:
     text: str
     sampling: Sampling
     parents: tuple[ProgramId, ...] = ()
+    task: str = "one_shot"
+    judged: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,30 @@ class Candidate:
     def complete(self) -> bool:
         """Whether it has a score on all dev problems: only such scores may be the best."""
         return self.assessment.score is not None and self.assessment.score.complete
+
+
+class TaskKind(StrEnum):
+    """What a generator is asked for; how many programs it is shown follows from it."""
+
+    ONE_SHOT = "one_shot"
+    VARIANT = "variant"
+    CROSSOVER = "crossover"
+    REPAIR = "repair"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One request for one program.
+
+    Attributes:
+        kind: see TaskKind.
+        shown: the candidates whose programs are in the prompt, with their scores or reasons: none, one, two, one.
+        hint: an idea to follow, in a few words, or None.
+    """
+
+    kind: TaskKind = TaskKind.ONE_SHOT
+    shown: tuple[Candidate, ...] = ()
+    hint: str | None = None
 
 
 @dataclass(frozen=True)

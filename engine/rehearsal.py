@@ -23,7 +23,7 @@ from engine.baselines import planned_evaluations
 from engine.bench import LEVELS, expert_names
 from engine.config import CampaignConfig
 from engine.errors import UserError
-from engine.suites import Split, describe, described, open_suite, problems_of
+from engine.suites import describe, described, open_suite, problems_of
 from merges.checkpoints import Checkpoint
 from merges.errors import MergeError
 from merges.folders import looks_like_hub_id
@@ -63,7 +63,7 @@ def _amounts(config: CampaignConfig) -> Iterator[Finding]:
         "search",
         f"{campaign.iterations} × {campaign.programs} programs, T {' → '.join(_temperatures(config))}; racing {config.benchmark.racing}; {tuned} human-made merges tuned before",
     )
-    if learn.method == "none":
+    if not config.learns:
         yield Finding("ok", "learn", "not at all")
     else:
         top, bottom = learn.top(campaign.programs), learn.bottom(campaign.programs)
@@ -73,6 +73,9 @@ def _amounts(config: CampaignConfig) -> Iterator[Finding]:
             f"{learn.method}, {campaign.iterations - 1} updates: at most {top} chosen and {bottom} rejected of an iteration, {learn.elite} carried over; beta {learn.beta:g}, rate {learn.learning_rate:g}, "
             + (f"LoRA {learn.lora_rank}" if learn.lora_rank else "all weights"),
         )
+    if not campaign.final:
+        yield Finding("ok", "final", "none: test problems stay untouched")
+        return
     subjects = 1 + experts + len(config.baselines.names) + campaign.finalists
     yield Finding(
         "ok", "final", f"{subjects} models on test, once: {campaign.finalists} programs and what they are compared with"
@@ -139,7 +142,7 @@ def _model(about: str, reference: str) -> tuple[Checkpoint | None, Finding]:
 
 def _problems(config: CampaignConfig) -> Iterator[Finding]:
     suites: dict[str, Suite] = {}
-    splits: tuple[Split, ...] = ("dev", "test")
+    splits: tuple[Literal["dev", "test"], ...] = ("dev", "test")
     for split in splits:
         try:
             suites[split] = open_suite(config, split)

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,8 @@ from blake3 import blake3
 
 from engine import locations
 from engine.bench import Bench
-from engine.config import CampaignConfig, build_config
+from engine.config import CampaignConfig
+from engine.config_file import build_config
 from engine.errors import HostError, RunError
 from engine.evaluating import thread_count
 from engine.hashing import problems_hash, weights_hash
@@ -149,6 +151,13 @@ def _lock_file(folder: Path) -> TextIO:
 def generator_folder(folder: Path, iteration: int) -> Path:
     """Where the generator lies that was trained after `iteration`."""
     return folder / "generators" / str(iteration)
+
+
+def forget_generators(folder: Path, *, but: str) -> None:
+    """Remove all trained generators of a run but version `but`."""
+    for trained in (folder / "generators").iterdir():
+        if trained.name != but:
+            shutil.rmtree(trained, ignore_errors=True)
 
 
 def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:

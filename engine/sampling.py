@@ -28,6 +28,7 @@ def sample_texts(
     max_new_tokens: int,
     *,
     top_p: float = 1.0,
+    top_k: int = 0,
     batch: int = BATCH,
     special_tokens: bool = True,
 ) -> list[str]:
@@ -40,6 +41,7 @@ def sample_texts(
         seeds: one per prompt, any integers.
         max_new_tokens: a continuation that has not ended by then is cut.
         top_p: share of the probability kept, the likeliest tokens first; 1.0 keeps all.
+        top_k: only so many tokens, the likeliest ones, before top_p is looked at; 0: all.
         batch: prompts decoded together.
         special_tokens: put the tokenizer's own special tokens (as a begin token) around each prompt. A chat template
             has put them already, so its prompts go without.
@@ -52,7 +54,7 @@ def sample_texts(
         part = slice(start, start + batch)
         noise = torch.stack([_noise(seed, max_new_tokens) for seed in seeds[part]])
         for tokens in _decode(
-            model, tokenizer.eos_token_id, [ids[p] for p in prompts[part]], temperature, noise, top_p
+            model, tokenizer.eos_token_id, [ids[p] for p in prompts[part]], temperature, noise, top_p, top_k
         ):
             texts.append(tokenizer.decode(tokens, skip_special_tokens=True))
     return texts
@@ -65,7 +67,7 @@ def _noise(seed: int, count: int) -> Tensor:
 
 @torch.inference_mode()
 def _decode(
-    model: Any, end: int, prompts: Sequence[Sequence[int]], temperature: float, noise: Tensor, top_p: float
+    model: Any, end: int, prompts: Sequence[Sequence[int]], temperature: float, noise: Tensor, top_p: float, top_k: int
 ) -> list[list[int]]:
     device = model.device
     logits, cache, mask = _read_prompts(model, end, prompts)
@@ -73,7 +75,7 @@ def _decode(
     alive = torch.arange(len(prompts))
     written: list[list[int]] = [[] for _ in prompts]
     for step in range(noise.shape[1]):
-        chosen = choose(logits, temperature, noise[alive, step].to(device), top_p)
+        chosen = choose(logits, temperature, noise[alive, step].to(device), top_p, top_k)
         running = chosen != end
         for row, token, goes_on in zip(alive.tolist(), chosen.tolist(), running.tolist(), strict=True):
             if goes_on and (not written[row] or written[row][-1] >= 0):
@@ -160,8 +162,11 @@ def _read_prompts(model: Any, end: int, prompts: Sequence[Sequence[int]]) -> tup
     return logits, cache, mask
 
 
-def choose(logits: Tensor, temperature: float, uniform: Tensor, top_p: float = 1.0) -> Tensor:
+def choose(logits: Tensor, temperature: float, uniform: Tensor, top_p: float = 1.0, top_k: int = 0) -> Tensor:
     """One token per row by inverting the cumulative distribution at `uniform` (one number in [0, 1) per row)."""
+    if 0 < top_k < logits.shape[-1]:
+        least = logits.topk(top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, float("-inf"))
     probabilities = torch.softmax(logits.double() / temperature, dim=-1)
     if top_p < 1.0:
         ordered, places = probabilities.sort(dim=-1, descending=True)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, Engine, Float, Integer, String, Text, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Base(DeclarativeBase):
@@ -30,6 +30,8 @@ class CandidateRow(Base):
     text: Mapped[str] = mapped_column(Text)
     sampling: Mapped[dict[str, Any]]
     parents: Mapped[list[str]]
+    task: Mapped[str] = mapped_column(String(32))
+    judged: Mapped[float | None] = mapped_column(Float)
     outcome: Mapped[str] = mapped_column(String(16), index=True)
     reason: Mapped[str | None] = mapped_column(String(32))
     detail: Mapped[str | None] = mapped_column(Text)
@@ -111,6 +113,14 @@ class VerdictRow(Base):
     suite: Mapped[str] = mapped_column(String(64), primary_key=True)
     strict: Mapped[str] = mapped_column(Text)
     lenient: Mapped[str] = mapped_column(Text)
+
+
+class ReplyRow(Base):
+    """What an endpoint answered to a request: text, tokens, cost."""
+
+    __tablename__ = "replies"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    reply: Mapped[dict[str, Any]]
 
 
 class MetaRow(Base):

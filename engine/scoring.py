@@ -14,7 +14,8 @@ from benchmarks.scores import Score, score
 from benchmarks.statistics import Interval, newcombe, paired_difference
 from benchmarks.suite import Part, Suite
 from engine import locations
-from engine.config import EvaluatorSection, ModelsSection, build_config
+from engine.config import EvaluatorSection, ModelsSection
+from engine.config_file import build_config
 from engine.evaluating import open_evaluator
 from merges.checkpoints import Checkpoint
 

@@ -29,6 +29,7 @@ from engine.schema import (
     FinalRow,
     MetaRow,
     PhaseRow,
+    ReplyRow,
     StageRow,
     TrialRow,
     UpdateRow,
@@ -228,6 +229,24 @@ class Store:
             rows = session.scalars(select(StageRow).order_by(StageRow.iteration, StageRow.stage))
             return tuple((r.iteration, r.stage, r.seconds, r.count) for r in rows)
 
+    # replies: no answer of an endpoint is paid twice
+
+    def reply(self, key: str) -> dict[str, Any] | None:
+        """What an endpoint answered to the request of this key, or None."""
+        with self._read() as session:
+            row = session.get(ReplyRow, key)
+            return row.reply if row else None
+
+    def keep_reply(self, key: str, reply: Mapping[str, Any]) -> None:
+        """Remember an answer of an endpoint."""
+        with self._write() as session:
+            session.merge(ReplyRow(key=key, reply=dict(reply)))
+
+    def replies(self) -> tuple[dict[str, Any], ...]:
+        """All answers of endpoints."""
+        with self._read() as session:
+            return tuple(row.reply for row in session.scalars(select(ReplyRow)))
+
     # verdicts: no model is asked a problem twice
 
     def verdicts(self, model: str, suite: str) -> tuple[ItemBits, ItemBits] | None:
@@ -267,6 +286,8 @@ class Store:
                     p.prompt,
                     p.generator,
                     list(p.parents),
+                    p.task,
+                    p.judged,
                     a.outcome,
                     a.reason,
                     a.detail,
@@ -282,7 +303,7 @@ class Store:
         parts.extend(
             [f.name, f.kind, f.rank, f.dev, dict(f.parameters), _score_to_json(f.score)] for f in self.finals()
         )
-        parts.extend([i, report.get("pairs"), report.get("generator_hash")] for i, report in self.updates().items())
+        parts.extend([i, report] for i, report in self.updates().items())
         return blake3(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -319,6 +340,8 @@ def _candidate_row(number: int, iteration: int, program: Program) -> CandidateRo
         text=program.text,
         sampling=vars(program.sampling).copy(),
         parents=list(program.parents),
+        task=program.task,
+        judged=program.judged,
         outcome=Outcome.PENDING.value,
         execute_seconds=0.0,
         score_seconds=0.0,
@@ -336,6 +359,8 @@ def _candidate(row: CandidateRow) -> Candidate:
         row.text,
         Sampling(**row.sampling),
         tuple(row.parents),
+        row.task,
+        row.judged,
     )
     assessment = Assessment(
         outcome=Outcome(row.outcome),

@@ -18,10 +18,8 @@ from engine.hashing import derived_seed
 from engine.records import Outcome
 from engine.store import Store
 
-Split = Literal["dev", "test"]
 
-
-def open_suite(config: CampaignConfig, split: Split) -> Suite:
+def open_suite(config: CampaignConfig, split: Literal["dev", "test"]) -> Suite:
     """The campaign's problems of a split, cut to the configured numbers; dev in the order and the blocks of its race.
 
     Raises:
@@ -34,6 +32,20 @@ def open_suite(config: CampaignConfig, split: Split) -> Suite:
     count = sum(len(part.problems) for part in parts)
     block = count if section.racing == "none" else section.block or -(-count // LOOKS)
     return Suite(parts, rng=np.random.default_rng(derived_seed(config.campaign.seed, "race")), block=block)
+
+
+def open_splits(config: CampaignConfig, splits: Sequence[str]) -> Suite:
+    """The problems of several splits together, `fresh:SEED` among them: for the end of a study.
+
+    Raises:
+        BenchmarkUserError: a problem file cannot be used, or a benchmark has no such split.
+    """
+    parts = [
+        _part(one.model_copy(update={"label": f"{one.label or one.name} {split}"}), split)
+        for split in splits
+        for one in described(config.benchmark)
+    ]
+    return Suite(parts)
 
 
 def described(section: BenchmarkSection) -> tuple[BenchmarkPart, ...]:
@@ -49,7 +61,7 @@ def described(section: BenchmarkSection) -> tuple[BenchmarkPart, ...]:
     )
 
 
-def _part(part: BenchmarkPart, split: Split) -> Part:
+def _part(part: BenchmarkPart, split: str) -> Part:
     data = part.test_data if split == "test" and part.test_data else part.data
     benchmark = load_benchmark(
         part.name,
@@ -93,6 +105,11 @@ class Sealed:
             raise HostError(
                 f"test problems: expected a finished search of {wanted} assessed programs, got {done}; resume the run: test comes once, at its end"
             )
+        self._open = True
+        return self.suite
+
+    def open_for_study(self) -> Suite:
+        """The suite, for a study whose runs are all finished and stood apart from it: this campaign itself searches nothing."""
         self._open = True
         return self.suite
 

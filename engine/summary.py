@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.config import CampaignConfig
 from engine.finale import Row
-from engine.records import Candidate, Outcome
+from engine.records import WORKS, Candidate, Outcome
 from engine.store import Store
 
 
@@ -16,7 +16,7 @@ def summary(config: CampaignConfig, store: Store, folder: Path) -> dict[str, Any
     """How far the run is and what it has found; `digest` is of all that a resumed run must repeat."""
     candidates = store.candidates()
     done = [c for c in candidates if c.assessment.outcome is not Outcome.PENDING]
-    valid = [c for c in done if c.assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)]
+    valid = [c for c in done if c.assessment.outcome in WORKS]
     best = max((c for c in done if c.complete), key=lambda c: (c.score or 0.0, -c.number), default=None)
     return {
         "run": str(folder),
@@ -67,6 +67,8 @@ def candidate_facts(candidate: Candidate, related: dict[str, Sequence[str]]) -> 
         "text": p.text,
         "prompt": p.prompt,
         "parents": list(p.parents),
+        "task": p.task,
+        "judged": p.judged,
         "sampling": vars(p.sampling),
         "line": a.line,
         "rule": a.rule,
@@ -87,27 +89,32 @@ def lineage(
     """Where a program comes from and what came of it: parents and children, the updates of the generator that wrote it, those that
     learnt from it, and the programs that behave like it."""
     me, number, version = chosen.program.id, chosen.number, chosen.program.generator
-    learnt = {i: update.get("pairs", []) for i, update in updates.items()}
     return {
         "parents": list(chosen.program.parents),
         "children": [c.program.id for c in candidates if me in c.program.parents],
         "generator learnt from": [
-            f"iteration {i}: {len(pairs)} pairs of {len({p[0] for p in pairs})} chosen programs"
-            for i, pairs in learnt.items()
-            if version.isdecimal() and i <= int(version) and pairs
+            f"iteration {i}: {len(liked(update))} programs liked, {len(disliked(update))} disliked, by {update.get('method')}"
+            for i, update in updates.items()
+            if version.isdecimal() and i <= int(version) and update.get("trained")
         ],
-        "chosen in learning": [
-            f"after iteration {i}" for i, pairs in learnt.items() if number in {p[0] for p in pairs}
-        ],
-        "rejected in learning": [
-            f"after iteration {i}" for i, pairs in learnt.items() if number in {p[1] for p in pairs}
-        ],
+        "chosen in learning": [f"after iteration {i}" for i, update in updates.items() if number in liked(update)],
+        "rejected in learning": [f"after iteration {i}" for i, update in updates.items() if number in disliked(update)],
         "duplicates": [
             f"{c.program.id} (candidate {c.number})"
             for c in candidates
             if c.assessment.duplicate_of == me and c.number != number
         ],
     }
+
+
+def liked(update: Mapping[str, Any]) -> set[int]:
+    """Numbers of the candidates that an update taught as good, whatever its method."""
+    return {p[0] for p in update.get("pairs", ())} | {*update.get("desirable", ()), *update.get("kept", ())}
+
+
+def disliked(update: Mapping[str, Any]) -> set[int]:
+    """Numbers of those that it taught as bad."""
+    return {p[1] for p in update.get("pairs", ())} | {*update.get("undesirable", ())}
 
 
 def final_facts(row: Row) -> dict[str, Any]:

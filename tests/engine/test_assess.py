@@ -13,7 +13,8 @@ import torch
 from benchmarks import score
 from engine.assess import Known, assess_all
 from engine.bench import Bench, Scored, expert_names
-from engine.config import CampaignConfig, build_config
+from engine.config import CampaignConfig
+from engine.config_file import build_config
 from engine.errors import Interrupted
 from engine.records import Assessment, Candidate, Outcome
 from engine.stages import Stages
@@ -138,6 +139,63 @@ def test_probes_have_as_many_experts_as_the_campaign(two_experts: CampaignConfig
         three = "def merge_models(model_dict, device):\n    a, b, c = model_dict.values()\n    return a\n"
         assert bench.probe(three).reason is Reason.EXCEPTION
         assert bench.merge(WEIGHTED_SUM).ok
+
+
+def judged_batch(values: list[float | None]) -> list[Candidate]:
+    """One batch of programs p1, p2 … by a trained generator that has judged them."""
+    rows = [proposed(number) for number in range(1, len(values) + 1)]
+    return [
+        replace(
+            row,
+            program=replace(
+                row.program, generator="1", judged=value, sampling=replace(row.program.sampling, row=row.number - 1)
+            ),
+        )
+        for row, value in zip(rows, values, strict=True)
+    ]
+
+
+TRIAGED = {
+    "learn": {"method": "self-rewarding"},
+    "judge": {"triage": 0.5},
+    "generator": {"batch": 6},
+    "campaign": {"programs": 6},
+}
+JUDGED = [1.0, 4.0, None, 4.0, 5.0, 2.0]
+
+
+def triage_bench() -> CountingBench:
+    """p5, judged best, fails; of the five that work the three judged best are p2, p4 and p6."""
+    probes = {f"p{i}": [gave(float(i))] for i in range(1, 7)} | {"p5": [failed(Reason.EXCEPTION)]}
+    bench = CountingBench(probes, {f"p{i}": [gave(float(i))] for i in range(1, 7)})
+    bench.config = build_config(TRIAGED)
+    return bench
+
+
+def test_the_triage_pays_a_merge_and_a_score_for_the_judged_best_that_work() -> None:
+    bench = triage_bench()
+    fates = list(assess_all(bench, iter(judged_batch(JUDGED)), Known()))  # type: ignore[arg-type]
+    assert [c.number for c, _ in fates] == [1, 2, 3, 4, 5, 6]
+    assert [a.outcome.value for _, a in fates] == ["skipped", "ok", "skipped", "ok", "failed", "ok"]
+    assert bench.calls == {"probe": 6, "merge": 3, "score": 3}
+    assert all((a.score is not None) == (a.outcome is Outcome.OK) for _, a in fates)
+    assert fates[0][1].behaviour is not None
+
+
+def test_a_resumed_triage_chooses_the_same() -> None:
+    rows = judged_batch(JUDGED)
+    whole = {c.number: a.outcome for c, a in assess_all(triage_bench(), iter(rows), Known())}  # type: ignore[arg-type]
+    for done in range(1, 6):
+        earlier = [replace(c, assessment=Assessment(whole[c.number], behaviour=f"b{c.number}")) for c in rows[:done]]
+        bench = triage_bench()
+        rest = assess_all(bench, iter(rows[done:]), Known(earlier), earlier)  # type: ignore[arg-type]
+        assert {c.number: a.outcome for c, a in rest} == {n: whole[n] for n in range(done + 1, 7)}
+
+
+def test_what_an_untrained_generator_writes_is_not_triaged() -> None:
+    rows = [replace(c, program=replace(c.program, generator="0", judged=None)) for c in judged_batch(JUDGED)]
+    fates = assess_all(triage_bench(), iter(rows), Known())  # type: ignore[arg-type]
+    assert [a.outcome.value for _, a in fates] == ["ok", "ok", "ok", "ok", "failed", "ok"]
 
 
 class ScoringBench(CountingBench):

@@ -24,8 +24,9 @@ from benchmarks.evaluators import TransformersEvaluator
 from engine import campaign, rundir
 from engine.bench import Bench
 from engine.campaign import run_campaign
-from engine.config import CampaignConfig, build_config
-from engine.errors import Interrupted, RunError
+from engine.config import CampaignConfig
+from engine.config_file import build_config
+from engine.errors import HostError, Interrupted, RunError
 from engine.generators import ScriptedGenerator
 from engine.hashing import derived_seed
 from engine.progress import Progress
@@ -210,6 +211,103 @@ def test_seeds_depend_on_all_their_parts() -> None:
     assert len({derived_seed(0, "draw", i, b, r) for i in range(3) for b in range(3) for r in range(3)}) == 27
 
 
+KINDS = {
+    "coefficients": ["generator.kind=coefficients", "generator.batch=4", "learn.method=none"],
+    "elite prompt": [
+        "prompts.one_shot=1",
+        "prompts.variant=2",
+        "prompts.repair=2",
+        "prompts.lag=0",
+        "learn.method=none",
+    ],
+    "self-rewarding": ["learn.method=self-rewarding", "judge.triage=0.5", "judge.prompts=2", "judge.candidates=2"],
+    "rest-em, adapters": ["learn.method=rest-em", "learn.keep=0.7", "learn.keep_as=adapter"],
+    "kto": ["learn.method=kto", "learn.checkpoints=latest", "campaign.iterations=3"],
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, Path]:
+    """A small campaign of every kind, and the folder of its unbroken run."""
+    from tests.engine import conftest
+
+    config = changed(
+        conftest.small_config.__wrapped__(),  # type: ignore[attr-defined]
+        "models.threads=1",
+        "campaign.programs=12",
+        "generator.temperature=0.8",
+        "gate.programs=4",
+        "gate.valid_drop=1.0",
+        *KINDS[request.param],
+    )
+    folder = tmp_path_factory.mktemp("kinds") / "unbroken"
+    start(config, folder)
+    return config, folder
+
+
+def test_a_campaign_of_every_kind_does_what_it_is_for(kind: tuple[CampaignConfig, Path]) -> None:
+    config, folder = kind
+    store = Store.in_folder(folder)
+    candidates = store.candidates()
+    assert len(candidates) == 12 * config.campaign.iterations
+    if config.learn.method != "none":
+        assert store.updates()[1]["trained"], "the reference run must have learnt, or the test below proves nothing"
+        assert {c.program.generator for c in store.candidates(2)} == {"1"}
+        trained = {str(i) for i, update in store.updates().items() if update["trained"]}
+        kept = {max(trained)} if config.learn.checkpoints == "latest" else trained
+        assert {version.name for version in (folder / "generators").iterdir()} == kept
+    if config.generator.kind == "coefficients":
+        assert all(c.score is not None or c.assessment.outcome is Outcome.DUPLICATE for c in candidates)
+    if config.prompts.shows:
+        shown = {c.program.task: c.program.parents for c in candidates[4:]}
+        assert {"one_shot", "variant"} <= set(shown)
+        assert len(shown["variant"]) == 1
+        assert shown["one_shot"] == ()
+    if config.learn.method == "self-rewarding":
+        assert all(c.program.judged is None for c in store.candidates(1))
+        assert any(c.program.judged is not None for c in store.candidates(2))
+        assert any(c.assessment.outcome is Outcome.SKIPPED for c in store.candidates(2))
+
+
+@pytest.mark.parametrize(("moment", "count"), [("assess", 7), ("assess", 18), ("trained", 1)])
+def test_a_campaign_of_every_kind_killed_and_resumed_ends_the_same(
+    kind: tuple[CampaignConfig, Path], tmp_path: Path, moment: str, count: int
+) -> None:
+    config, unbroken = kind
+    if moment == "trained" and config.learn.method == "none":
+        return
+    killed_and_resumed(config, tmp_path / "run", moment, count)
+    assert Store.in_folder(tmp_path / "run").digest() == Store.in_folder(unbroken).digest()
+
+
+@pytest.mark.parametrize("name", ["coefficients", "elite prompt"])
+def test_a_run_that_breaks_while_its_writer_waits_for_scores_ends(
+    name: str, small_config: CampaignConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Counter[str]()
+
+    def breaks(*_: object, **__: object) -> None:
+        calls["score"] += 1
+        raise HostError("the scorer broke")
+
+    monkeypatch.setattr(Bench, "score_merge", breaks)
+    config = changed(small_config, *KINDS[name], "baselines.names=[]", "generator.batch=4", "campaign.iterations=1")
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            start(config, tmp_path / "run")
+        except HostError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(120)
+    assert not thread.is_alive(), "the writer waits for scores that nobody gives any more"
+    assert [str(error) for error in ended] == ["the scorer broke"]
+    assert calls["score"] == 1
+
+
 @pytest.fixture(scope="module")
 def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, str]:
     """A small campaign with the language model and DPO, and the digest of its unbroken run."""
@@ -246,7 +344,12 @@ def test_killed_and_resumed_ends_with_the_same_archive(
     learning: tuple[CampaignConfig, str], tmp_path: Path, moment: str, count: int
 ) -> None:
     config, unbroken = learning
-    folder = tmp_path / "run"
+    killed_and_resumed(config, tmp_path / "run", moment, count)
+    assert Store.in_folder(tmp_path / "run").digest() == unbroken
+
+
+def killed_and_resumed(config: CampaignConfig, folder: Path, moment: str, count: int) -> None:
+    """A whole run in `folder`, killed at a moment on the way."""
     rundir.new_folder(config, folder, "now")
     script = Path(__file__).with_name("dying_run.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -260,7 +363,6 @@ def test_killed_and_resumed_ends_with_the_same_archive(
     assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
     assert Store.in_folder(folder).meta("state") is None
     run_campaign(folder, Progress(config))
-    assert Store.in_folder(folder).digest() == unbroken
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -344,10 +446,10 @@ def test_programs_are_assessed_while_others_are_written(
 ) -> None:
     assessed, write = threading.Event(), ScriptedGenerator.write
 
-    def waiting(self: ScriptedGenerator, places: Any) -> Any:
+    def waiting(self: ScriptedGenerator, places: Any, tasks: Any) -> Any:
         if places[0].batch == 1:
             assert assessed.wait(60), "nothing of the first batch is assessed before the second one is written"
-        return write(self, places)
+        return write(self, places, tasks)
 
     remember = Store.assess
 

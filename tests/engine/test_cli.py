@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from engine import rundir, tables
 from engine.campaign import run_campaign
 from engine.cli import app, main
-from engine.config import CampaignConfig, build_config
+from engine.config import CampaignConfig
+from engine.config_file import build_config
 from engine.progress import Progress
 from engine.summary import lineage
 from sandbox import Isolation, Sandbox, host
@@ -234,7 +235,7 @@ def test_a_program_that_fails_in_apply_is_exit_code_3(mergewright: Call, tmp_pat
 
 
 def test_init_writes_a_campaign_that_loads(mergewright: Call, tmp_path: Path) -> None:
-    from engine.config import load_config
+    from engine.config_file import load_config
 
     assert mergewright(f"init {tmp_path / 'c.toml'}").code == 0
     load_config(tmp_path / "c.toml")

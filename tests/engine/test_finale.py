@@ -10,6 +10,7 @@ from rich.console import Console
 
 from benchmarks.statistics import mcnemar, simultaneous_intervals, wilson
 from engine import tables
+from engine.candidate_page import candidate_page
 from engine.config import CampaignConfig
 from engine.finale import final_table
 from engine.records import Final
@@ -84,7 +85,7 @@ def test_a_program_cannot_write_control_codes_to_the_terminal() -> None:
     nasty = candidate(1, 0.5)
     object.__setattr__(nasty.program, "source", "# \x1b[2J\x1b]0;owned\x07[red]x[/red]\n")
     console = Console(record=True, width=100, file=io.StringIO())
-    console.print(tables.candidate_page(nasty, {}))
+    console.print(candidate_page(nasty, {}))
     console.print(tables.candidate_list([("run", nasty)], 120))
     text = console.export_text(styles=False)
     assert "\x1b" not in text

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from engine import rundir
+from benchmarks.vllm_process import VLLMSettings
+from engine import locations, rundir
 from engine.campaign import run_campaign
 from engine.cli import app
-from engine.config import CampaignConfig, build_config
+from engine.config import CampaignConfig, GeneratorSection
+from engine.config_file import build_config
 from engine.errors import Interrupted
+from engine.generators import Generator, LanguageModelGenerator, ResidentModel, VLLMGenerator
 from engine.progress import Progress
+from engine.records import Sampling, Task
 from engine.store import Store
 
 pytestmark = pytest.mark.full
@@ -64,3 +70,54 @@ def test_score_in_vllm_gives_the_bits_of_transformers(vllm_python: Path) -> None
     assert told.exit_code == 0, told.output
     facts = json.loads(told.output)
     assert sum(a == b for a, b in zip(facts["bits"], plain["bits"], strict=True)) >= 0.99 * 60
+
+
+def drawn(temperature: float, count: int = 8) -> list[Sampling]:
+    return [Sampling(temperature, 1.0, 50 + row, 0, row) for row in range(count)]
+
+
+def texts(generator: Generator, places: list[Sampling]) -> list[str]:
+    return [draft.text for draft in generator.write(places, [Task()] * len(places))]
+
+
+def test_a_generator_in_vllm_writes_what_its_weights_of_now_write(vllm_python: Path, tmp_path: Path) -> None:
+    shipped, section = locations.model("pocket/generator"), GeneratorSection(max_new_tokens=200)
+    here = LanguageModelGenerator(shipped, section)
+    other = tmp_path / "other"
+    resident = ResidentModel(shipped)
+    with torch.no_grad():
+        for parameter in resident.model.model.layers[-1].parameters():
+            parameter.mul_(0.9)
+    resident.model.save_pretrained(other)
+    resident.tokenizer.save_pretrained(other)
+    with closing(VLLMGenerator(shipped, section, VLLMSettings(python=vllm_python))) as there:
+        first = texts(there, drawn(1.0))
+        assert texts(there, drawn(1.0)) == first
+        assert len(set(first)) == len(first)
+        assert sum("def merge_models" in text for text in first) >= 6
+        near_greedy = drawn(0.01, 2)
+        assert texts(there, near_greedy) == texts(here, near_greedy)
+        there.adopt(str(other))
+        here.adopt(str(other))
+        changed = texts(there, near_greedy)
+        assert changed == texts(here, near_greedy)
+        assert texts(there, drawn(1.0)) != first
+        there.adopt(shipped)
+        assert texts(there, drawn(1.0)) == first
+
+
+def test_a_generator_that_writes_in_vllm_is_trained_and_writes_what_it_learnt(
+    vllm_python: Path, small_config: CampaignConfig, tmp_path: Path
+) -> None:
+    settings = [
+        "generator.kind=vllm",
+        f"evaluator.python={vllm_python}",
+        "campaign.programs=12",
+        "gate.programs=4",
+        "gate.valid_drop=1.0",
+    ]
+    config = build_config(small_config.model_dump(mode="json"), settings)
+    store = finished(config, tmp_path / "run")
+    assert store.updates()[1]["trained"]
+    assert {c.program.generator for c in store.candidates(2)} == {"1"}
+    assert any(c.score is not None for c in store.candidates(2))

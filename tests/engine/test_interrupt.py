@@ -12,7 +12,8 @@ import pytest
 
 from engine import rundir
 from engine.campaign import run_campaign
-from engine.config import CampaignConfig, build_config
+from engine.config import CampaignConfig
+from engine.config_file import build_config
 from engine.progress import Progress
 from engine.store import Store
 from tests.engine import conftest

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from engine import locations, rehearsal
 from engine.cli import app
-from engine.config import CampaignConfig, build_config, load_config
+from engine.config import CampaignConfig
+from engine.config_file import build_config, load_config
 from engine.rehearsal import Finding, rehearse
 from merges.errors import CheckpointError
 from merges.hub import Listing

@@ -7,16 +7,17 @@ from itertools import islice
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import gsm8k, pocket
 from benchmarks.answers import is_right
 from benchmarks.problems import load_jsonl, refuse_overlap
-from engine.config import load_config
+from engine import prompts
+from engine.config_file import load_config
 from engine.errors import HostError, UserError
 from engine.locations import campaign_file
 from engine.smollm2 import __main__ as command
-from engine.smollm2 import drills, experts, measure
+from engine.smollm2 import drills, experts, fitting, measure, writer
 from engine.smollm2 import seed as seed_module
 from engine.smollm2.folders import finished, written
 from engine.smollm2.seed import GGUF, build_seed
@@ -114,12 +115,12 @@ def test_loss_is_that_of_the_answer_tokens_alone_whatever_the_padding():
         ids = torch.tensor([prompt + answer])
         labels = torch.tensor([[-100] * len(prompt) + answer])
         losses += [model(input_ids=ids, labels=labels).loss] * len(answer)
-    assert torch.isclose(experts._loss(model, pairs), torch.stack(losses).mean(), atol=1e-5)
+    assert torch.isclose(fitting._loss(model, pairs), torch.stack(losses).mean(), atol=1e-5)
 
 
 def test_an_expert_is_a_loadable_model_that_differs_from_its_seed_in_every_layer(tmp_path, train_data):
     seed = save(tmp_path / "seed", llama())
-    recipe = experts.Recipe("gsm8k", steps=3, batch=2, rate=1e-2, seed=1)
+    recipe = fitting.Recipe("gsm8k", steps=3, batch=2, rate=1e-2, seed=1)
     made = [
         experts.train_expert(recipe, seed_model=str(seed), gsm8k_data=train_data, out=tmp_path / run) for run in "ab"
     ]
@@ -175,7 +176,7 @@ def cut(path):
 def test_a_half_written_model_is_not_taken_for_finished(tmp_path, train_data):
     seed = save(tmp_path / "seed", llama())
     assert finished(seed)
-    recipe = experts.Recipe("gsm8k", steps=1, batch=2, rate=1e-2, seed=1)
+    recipe = fitting.Recipe("gsm8k", steps=1, batch=2, rate=1e-2, seed=1)
     target = experts.train_expert(recipe, seed_model=str(seed), gsm8k_data=train_data, out=tmp_path)
     whole = {path.name: path.read_bytes() for path in target.iterdir()}
     cut(target / "model.safetensors")
@@ -262,16 +263,44 @@ def test_a_seed_model_that_cannot_be_loaded_is_one_line(tmp_path, train_data, mo
     assert not (tmp_path / "out").exists()
 
 
-def test_its_own_batch_differs_from_the_campaign_in_the_generator_and_in_size():
+def test_its_own_campaign_merges_and_asks_the_same_and_learns_with_its_own_clone():
     whole, own = (load_config(campaign_file(name)) for name in ("smollm2", "smollm2-self"))
-    assert (own.models, own.sandbox, own.learn) == (whole.models, whole.sandbox, whole.learn)
-    assert (own.generator.model, own.generator.prompt) == (whole.models.base, "chat")
-    assert (own.campaign.iterations, own.campaign.programs) == (1, 20)
-    assert own.benchmark.name == whole.benchmark.parts[0].name
-    assert (own.benchmark.shots, own.benchmark.max_new_tokens) == (
-        whole.benchmark.shots,
-        whole.benchmark.max_new_tokens,
+    assert own.models == whole.models
+    parts = [[(p.name, p.label, p.data) for p in config.benchmark.parts] for config in (own, whole)]
+    assert parts[0] == parts[1]
+    assert own.learns
+    assert own.learn.method == "dpo"
+    assert own.learn.lora_rank > 0
+    assert own.generator.model == "runs/smollm2/writer"
+    assert own.campaign.iterations == 2  # one update
+
+
+def test_the_writer_is_a_clone_of_the_seed_that_learnt_contract_examples(tmp_path):
+    seed = save(tmp_path / "seed", llama())
+    tokenizer = AutoTokenizer.from_pretrained(seed)
+    prompt, answer = next(writer.encoded(tokenizer, writer.RECIPE.seed))
+    assert answer[-1] == tokenizer.eos_token_id
+    assert prompt == tokenizer(prompts.pocket_one_shot()).input_ids
+    recipe = fitting.Recipe("writer", steps=2, batch=2, rate=1e-2, seed=1)
+    made = [writer.train_writer(recipe, seed_model=str(seed), out=tmp_path / run) for run in "ab"]
+    before, after, again = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (seed, *made))
+    assert all(torch.equal(after[name], again[name]) for name in after), "the same recipe gives the same writer"
+    assert not torch.equal(
+        before["model.layers.0.mlp.up_proj.weight"].bfloat16(), after["model.layers.0.mlp.up_proj.weight"]
     )
+
+
+def test_the_command_makes_a_writer_only_where_it_is_asked_for(tmp_path, train_data, monkeypatch, capsys):
+    seed = save(tmp_path / "seed", llama())
+    made = []
+    monkeypatch.setattr(command, "RECIPES", ())
+    monkeypatch.setattr(command, "train_writer", lambda **options: made.append(options) or tmp_path / "writer")
+    arguments = ["--gsm8k", str(train_data), "--out", str(tmp_path / "out"), "--seed-model", str(seed)]
+    for extra in ([], ["--writer"]):
+        monkeypatch.setattr("sys.argv", ["smollm2", *arguments, *extra])
+        assert command.main() == 0
+    assert made == [{"seed_model": str(seed), "out": tmp_path / "out"}]
+    assert f"writer: {tmp_path / 'writer'}" in capsys.readouterr().out
 
 
 def test_the_command_says_in_one_line_what_is_missing(tmp_path, monkeypatch, capsys):

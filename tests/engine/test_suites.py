@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import Part, ProblemFileError, Suite
-from engine.config import CampaignConfig, build_config
+from engine.config import CampaignConfig
+from engine.config_file import build_config
 from engine.errors import ConfigError, HostError
 from engine.store import Store
 from engine.suites import Sealed, describe, open_suite, problems_of, weights_of

@@ -4,56 +4,103 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import BenchmarkError, DeviceError
-from engine import generators, locations, sampling
-from engine.config import GeneratorSection
+from engine import locations, sampling
+from engine.config import CampaignConfig, GeneratorSection, ModelsSection
 from engine.errors import ConfigError, exit_code
-from engine.generators import Generator, LanguageModelGenerator, open_generator
-from engine.records import Sampling
+from engine.generators import Draft, Forms, Generator, LanguageModelGenerator, open_generator, resident
+from engine.records import Sampling, Task, TaskKind
+from tests.engine.conftest import candidate
 
 
 def places(count: int, *, batch: int = 0, start: int = 0) -> list[Sampling]:
     return [Sampling(1.0, 1.0, 1000 * batch + start + row, batch, row) for row in range(count)]
 
 
-@pytest.fixture(params=["model", "grammar", "scripted"])
+def opened(section: GeneratorSection, source: str | None = None, device: str = "cpu") -> Generator:
+    config = CampaignConfig(generator=section, models=ModelsSection(device=device))
+    return open_generator(config, locations.model(section.model) if source is None else source)
+
+
+def write(generator: Generator, where: list[Sampling], task: Task | None = None) -> list[Draft]:
+    return generator.write(where, [task or Task()] * len(where))
+
+
+@pytest.fixture(params=["model", "grammar", "coefficients", "scripted"])
 def generator(request: pytest.FixtureRequest, programs_folder: Path) -> Generator:
-    section = GeneratorSection(kind=request.param, script=str(programs_folder), batch=4, max_new_tokens=120)
-    return open_generator(section, locations.model(section.model))
+    return opened(GeneratorSection(kind=request.param, script=str(programs_folder), batch=4, max_new_tokens=120))
 
 
 def test_one_draft_for_every_place(generator: Generator) -> None:
-    assert len(generator.write(places(3))) == 3
+    assert len(write(generator, places(3))) == 3
 
 
 def test_the_same_places_give_the_same_drafts(generator: Generator) -> None:
-    assert generator.write(places(4)) == generator.write(places(4))
+    assert write(generator, places(4)) == write(generator, places(4))
 
 
 def test_other_batches_give_other_drafts(generator: Generator) -> None:
-    assert generator.write(places(4)) != generator.write(places(4, batch=1))
+    first = write(generator, places(4))
+    if generator.told:
+        generator.tell(assessed(first))
+    assert write(generator, places(4, batch=1)) != first
+
+
+def assessed(drafts: list[Draft]) -> list:
+    rows = [candidate(number, number / 10) for number in range(1, len(drafts) + 1)]
+    return [
+        replace(row, program=replace(row.program, source=draft.source, sampling=place))
+        for row, draft, place in zip(rows, drafts, places(len(drafts)), strict=True)
+    ]
+
+
+def test_whoever_need_not_be_told_is_not_changed_by_it(generator: Generator) -> None:
+    first = write(generator, places(4))
+    generator.tell(assessed(first))
+    assert (write(generator, places(4)) == first) is not generator.told
 
 
 def test_origin_is_named(generator: Generator) -> None:
-    assert generator.origin in ("generator", "grammar", "scripted")
+    assert generator.origin in ("generator", "grammar", "coefficients", "scripted")
 
 
 def test_scripted_programs_come_in_the_order_of_their_names(programs_folder: Path) -> None:
     section = GeneratorSection(kind="scripted", script=str(programs_folder), batch=4)
-    sources = [d.source for d in open_generator(section, "").write(places(4, batch=1))]
+    sources = [d.source for d in write(opened(section, ""), places(4, batch=1))]
     assert sources == [p.read_text() for p in sorted(programs_folder.glob("*.py"))[4:8]]
 
 
 def test_a_language_model_is_shown_the_one_shot_prompt() -> None:
     section = GeneratorSection(max_new_tokens=8)
-    (draft,) = open_generator(section, locations.model(section.model)).write(places(1))
+    (draft,) = write(opened(section), places(1))
     assert "merge_models" in draft.prompt
     assert draft.source == "" or draft.source in draft.text + "\n"
+
+
+@pytest.mark.parametrize("kind", [TaskKind.VARIANT, TaskKind.CROSSOVER, TaskKind.REPAIR])
+def test_programs_that_are_shown_are_in_the_prompt_and_are_the_parents(kind: TaskKind) -> None:
+    shown = {
+        TaskKind.VARIANT: (candidate(1, 0.4),),
+        TaskKind.CROSSOVER: (candidate(1, 0.4), candidate(2, 0.5)),
+        TaskKind.REPAIR: (candidate(3, None),),
+    }[kind]
+    (draft,) = write(opened(GeneratorSection(max_new_tokens=8)), places(1), Task(kind, shown))
+    assert draft.parents == tuple(c.program.id for c in shown)
+    assert all(c.program.source.strip() in draft.prompt for c in shown)
+    assert ("exception" in draft.prompt) == (kind is TaskKind.REPAIR)
+
+
+def test_a_hint_begins_the_program() -> None:
+    (draft,) = write(opened(GeneratorSection(max_new_tokens=40)), places(1), Task(hint="Trim  small\nentries."))
+    assert draft.prompt.endswith("# Trim small entries.\n")
+    assert not draft.text.startswith("# Trim")
+    assert draft.source.startswith("# Trim small entries.\n")
 
 
 @pytest.mark.parametrize(
@@ -73,24 +120,23 @@ def test_a_language_model_is_shown_the_one_shot_prompt() -> None:
 )
 def test_a_generator_that_cannot_be_opened_is_one_line(section: GeneratorSection, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        open_generator(section, locations.model(section.model))
+        opened(section)
 
 
 def test_a_device_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     section = GeneratorSection()
     with pytest.raises(DeviceError, match=r"^device 'cuda': expected a machine with CUDA.*use device cpu$") as caught:
-        open_generator(section, locations.model(section.model), "cuda")
+        opened(section, device="cuda")
     assert exit_code(caught.value) == 2
 
 
 def test_the_device_goes_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(generators, "usable_device", lambda name: asked.append(name) or torch.device("meta"))
+    monkeypatch.setattr(resident, "usable_device", lambda name: asked.append(name) or torch.device("meta"))
     section = GeneratorSection()
-    generator = open_generator(section, locations.model(section.model), "cuda:1")
-    assert isinstance(generator, LanguageModelGenerator)
-    assert (asked, generator._model.device.type) == (["cuda:1"], "meta")
+    generator = LanguageModelGenerator(locations.model(section.model), section, device="cuda:1")
+    assert (asked, generator.resident.model.device.type) == (["cuda:1"], "meta")
 
 
 def test_a_scripted_program_that_is_not_utf8_is_one_line(programs_folder: Path) -> None:
@@ -99,7 +145,7 @@ def test_a_scripted_program_that_is_not_utf8_is_one_line(programs_folder: Path) 
     with pytest.raises(
         ConfigError, match=r"9_latin\.py': expected a readable Python program, got text that is not UTF-8"
     ):
-        open_generator(section, "")
+        opened(section, "")
 
 
 def test_a_tokenizer_without_an_end_token_is_one_line(tmp_path: Path) -> None:
@@ -108,7 +154,7 @@ def test_a_tokenizer_without_an_end_token_is_one_line(tmp_path: Path) -> None:
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": None}))
     with pytest.raises(ConfigError, match="expected a tokenizer with an end token"):
-        open_generator(GeneratorSection(), str(folder))
+        opened(GeneratorSection(), str(folder))
 
 
 def test_broken_weights_are_one_line(tmp_path: Path) -> None:
@@ -116,7 +162,7 @@ def test_broken_weights_are_one_line(tmp_path: Path) -> None:
     shutil.copytree(locations.model("pocket/generator"), folder)
     (folder / "model.safetensors").write_bytes(b"\x08" + b"\0" * 40)
     with pytest.raises(ConfigError, match=r"generator\.model: .*expected a whole safetensors file, got a corrupt one"):
-        open_generator(GeneratorSection(), str(folder))
+        opened(GeneratorSection(), str(folder))
 
 
 @pytest.mark.parametrize(("form", "special"), [("pocket", True), ("chat", False)])
@@ -128,10 +174,10 @@ def test_a_chat_prompt_gets_no_second_begin_token(monkeypatch: pytest.MonkeyPatc
         return [""]
 
     generator = LanguageModelGenerator(locations.model("pocket/generator"), GeneratorSection())
-    generator._tokenizer.chat_template = "{{ messages[0].content }}"
-    monkeypatch.setattr(generator, "_section", GeneratorSection(prompt=form))
+    generator.resident.tokenizer.chat_template = "{{ messages[0].content }}"
+    generator.forms = Forms(generator.resident.tokenizer, form, "")
     monkeypatch.setattr(sampling, "sample_texts", sample_texts)
-    generator.write(places(1))
+    write(generator, places(1))
     assert asked["special_tokens"] is special
 
 
@@ -142,15 +188,16 @@ def test_want_of_memory_while_writing_is_the_hosts_fault(monkeypatch: pytest.Mon
     generator = LanguageModelGenerator(locations.model("pocket/generator"), GeneratorSection())
     monkeypatch.setattr(sampling, "sample_texts", full)
     with pytest.raises(BenchmarkError, match=r"expected enough memory.*smaller generator\.batch") as caught:
-        generator.write(places(1))
+        write(generator, places(1))
     assert exit_code(caught.value) == 1
 
 
-def test_a_chat_model_is_asked_through_its_template(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chat_model_is_asked_through_its_template() -> None:
     generator = LanguageModelGenerator(locations.model("pocket/generator"), GeneratorSection())
-    generator._tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
-    monkeypatch.setattr(generator, "_section", GeneratorSection(prompt="chat"))
-    prompt = generator.prompt()
+    generator.resident.tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    )
+    prompt = Forms(generator.resident.tokenizer, "chat", "").prompt(Task())
     assert prompt.startswith("<user>")
     assert prompt.endswith("<assistant>")
     assert "def merge_models(model_dict, device)" in prompt

@@ -1,0 +1,80 @@
+"""What people read of one program: source, outcome, scores, cost, lineage. Text only; no decisions are made here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.scores import Score
+from engine.finale import Row
+from engine.records import Assessment, Candidate, Program
+from engine.tables import asked, final_cells, percent, printable
+
+Fact = tuple[str, object]
+
+
+def candidate_page(
+    candidate: Candidate, related: Mapping[str, Sequence[str]], final: Row | None = None
+) -> RenderableType:
+    """All there is to know of one candidate.
+
+    Args:
+        related: see `engine.summary.lineage`.
+        final: its test score, if it was a finalist.
+    """
+    assessment = candidate.assessment
+    facts = [*_written(candidate), *_fate(assessment)]
+    facts += _scored(assessment.score) if assessment.score else []
+    facts += _tested(final) if final else []
+    facts += [*_cost(assessment), *((key, ", ".join(values)) for key, values in related.items())]
+    grid = Table.grid(padding=(0, 2))
+    for key, value in facts:
+        if value not in (None, "", ()):
+            grid.add_row(Text(key, style="dim"), Text(printable(str(value))))
+    source = printable(candidate.program.source, keep="\n\t")
+    return Group(grid, Text(), Syntax(source, "python", line_numbers=True, word_wrap=True))
+
+
+def _written(candidate: Candidate) -> Iterator[Fact]:
+    program: Program = candidate.program
+    yield "program", program.id
+    writer = f"{program.origin} version {program.generator}, asked for: {program.task}"
+    yield "candidate", f"{candidate.number}, iteration {candidate.iteration}, written by {writer}"
+    yield "judged by its writer", None if program.judged is None else f"{program.judged:.2f} of 5"
+    s = program.sampling
+    limits = f"temperature {s.temperature:.3g}, top-p {s.top_p:g}, top-k {s.top_k or 'all'}"
+    yield "sampling", f"{limits}, seed {s.seed}, batch {s.batch}, row {s.row}"
+
+
+def _fate(a: Assessment) -> Iterator[Fact]:
+    yield "verdict", a.outcome.value
+    yield "reason", f"{a.reason}: {a.detail}" + (f" (line {a.line})" if a.line else "") if a.reason else None
+    yield "same behaviour as", a.duplicate_of
+
+
+def _scored(s: Score) -> Iterator[Fact]:
+    readings = f"strict {percent(s.strict)} %, lenient {percent(s.lenient)} %"
+    interval = f"{percent(s.value)} % [{percent(s.low)}, {percent(s.high)}]"
+    yield "dev", f"{interval}, {readings}, n = {asked(s)}, scorer {s.scorer_version}"
+    if not s.complete:
+        yield "", "stopped in the race: it could not be among the best any more; the interval holds for such a stop"
+    yield "by family", ", ".join(f"{k} {percent(v)}" for k, v in s.families.items())
+
+
+def _tested(final: Row) -> Iterator[Fact]:
+    _, _, share, interval, _, against, chance = final_cells(final)
+    star = "; *: simultaneous, as in the run's table" if final.simultaneous else ""
+    human = f"against the best human-made merge {against}, p = {chance}{star}"
+    yield "test", f"{share} % [{interval}], n = {final.final.score.n}; {human}"
+
+
+def _cost(a: Assessment) -> Iterator[Fact]:
+    if a.isolation:
+        seconds = f"sandbox {1000 * a.execute_seconds:.0f} ms, scoring {a.score_seconds:.2f} s"
+        yield "cost", f"{seconds}, peak {a.peak_memory_bytes / 2**20:.0f} MiB, isolation {a.isolation}"
+    yield "behaviour", a.behaviour
+    yield "tensors sha256", a.sha256

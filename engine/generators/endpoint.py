@@ -1,0 +1,157 @@
+"""A chat model behind an OpenAI-compatible server: hosted, or vLLM, llama.cpp, Ollama on the next machine. It is not trained.
+
+| what the server does | then |
+|---|---|
+| answers | the draft; tokens and cost are counted |
+| answers without text, or with nonsense | a draft without a program, which fails with its reason as any other |
+| rate limit (429), 5xx, time-out, lost connection | asked again `retries` times, with growing pauses, longer where the server asks for it |
+| … and again | HostError; what was answered is kept, and a resumed run asks for the rest only |
+| refuses the key, the model or the request (400 to 404, 422) | ConfigError at once |
+
+Every answer is kept by (model, prompt, sampling) as soon as it is there: nothing is paid twice. The key is read from an environment variable and is
+in no file, message or archive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from blake3 import blake3
+
+from engine import prompts
+from engine.config import GeneratorSection
+from engine.errors import ConfigError, HostError
+from engine.generators.language_model import parents
+from engine.generators.protocol import Draft
+from engine.records import Candidate, Sampling, Task
+
+REFUSED = (400, 401, 403, 404, 422)
+"""Statuses that asking again does not mend."""
+
+
+class Replies(Protocol):
+    """What a server has answered before; kept over processes."""
+
+    def reply(self, key: str) -> Mapping[str, Any] | None:
+        """The reply to a request, by its key."""
+
+    def keep_reply(self, key: str, reply: Mapping[str, Any]) -> None:
+        """A new one."""
+
+
+class EndpointGenerator:
+    """See `Generator`.
+
+    Args:
+        section: base URL, model, name of the key's environment variable, retries, prices.
+        replies: where answers are kept.
+
+    Raises:
+        ConfigError: no URL, no key in the environment, or the client library is not installed.
+    """
+
+    origin = "endpoint"
+    told = False
+
+    def __init__(self, section: GeneratorSection, replies: Replies) -> None:
+        self._section, self._replies = section, replies
+        if not section.base_url:
+            raise ConfigError(
+                "generator.base_url: expected the URL of an OpenAI-compatible server, got none; set it, as http://localhost:8000/v1"
+            )
+        key = os.environ.get(section.api_key_env) if section.api_key_env else "none"
+        if not key:
+            raise ConfigError(
+                f"generator.api_key_env: expected a key in the environment variable {section.api_key_env}, got none; export it, or set it to '' for a server without keys"
+            )
+        try:
+            import openai
+        except ImportError as error:
+            raise ConfigError(
+                "generator.kind 'endpoint': expected the package openai, got none; pip install 'mergewright[endpoint]'"
+            ) from error
+        self._openai: Any = openai
+        self._client = openai.OpenAI(
+            base_url=section.base_url, api_key=key, max_retries=section.retries, timeout=section.timeout_seconds
+        )
+
+    def write(self, places: Sequence[Sampling], tasks: Sequence[Task]) -> list[Draft]:
+        """See `Generator.write`; `parallel` requests at a time.
+
+        Raises:
+            ConfigError: the server refuses the key, the model or the request.
+            HostError: it did not answer, however often it was asked.
+        """
+        asked = [prompts.chat_form(task) for task in tasks]
+        with ThreadPoolExecutor(self._section.parallel) as pool:
+            texts = list(pool.map(self._answer, asked, places))
+        return [
+            Draft(prompt, text, prompts.extract_program(text), parents(task))
+            for prompt, text, task in zip(asked, texts, tasks, strict=True)
+        ]
+
+    def _answer(self, prompt: str, place: Sampling) -> str:
+        request = {
+            "model": self._section.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": place.temperature,
+            "top_p": place.top_p,
+            "seed": place.seed,
+            "max_tokens": self._section.max_new_tokens,
+        }
+        key = blake3(json.dumps([self._section.base_url, request], sort_keys=True).encode()).hexdigest()
+        known = self._replies.reply(key)
+        if known is None:
+            known = self._ask(request)
+            self._replies.keep_reply(key, known)
+        return str(known["text"])
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        where = f"generator.base_url '{self._section.base_url}'"
+        try:
+            reply = self._client.chat.completions.create(**request)
+        except self._openai.APIStatusError as error:
+            said = " ".join(str(error.message).split())[:200]
+            if error.status_code in REFUSED:
+                raise ConfigError(
+                    f"{where}: expected an answer of '{self._section.model}', got status {error.status_code}: {said}; correct the model, the key or the URL"
+                ) from error
+            raise HostError(
+                f"{where}: expected an answer, got status {error.status_code} after {self._section.retries} more attempts: {said}; resume later"
+            ) from error
+        except (self._openai.APIError, json.JSONDecodeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise HostError(
+                f"{where}: expected an answer, got none after {self._section.retries} more attempts ({said}); resume when the server is back"
+            ) from error
+        return _read(reply, self._section)
+
+    def tell(self, assessed: Sequence[Candidate]) -> None:
+        """See `Generator.tell`."""
+
+    def adopt(self, folder: str) -> None:
+        """See `Generator.adopt`."""
+
+    def close(self) -> None:
+        """See `Generator.close`."""
+        self._client.close()
+
+
+def _read(reply: Any, section: GeneratorSection) -> dict[str, Any]:
+    """Text, tokens and cost of a reply, whatever a server has put into it."""
+    choices = getattr(reply, "choices", None) or []
+    message = getattr(choices[0], "message", None) if choices else None
+    text = getattr(message, "content", None)
+    usage = getattr(reply, "usage", None)
+    tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
+    read, written = (count if isinstance(count, int) and count >= 0 else 0 for count in tokens.values())
+    return {
+        "text": text if isinstance(text, str) else "",
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "cost": (read * section.price_read + written * section.price_written) / 1e6,
+    }

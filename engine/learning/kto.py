@@ -1,0 +1,59 @@
+"""KTO (https://arxiv.org/abs/2402.01306) by TRL, for sparse runs: no pairs, every program is desirable or not.
+
+Desirable are the better half of the latest iteration's scored programs and the elite of the earlier ones; undesirable the bottom share, and every
+program that was refused or failed. The two sides weigh alike, however many there are of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from engine.config import CampaignConfig, LearnSection
+from engine.generators import LanguageModelGenerator
+from engine.learning.lesson import Lesson, Row
+from engine.learning.pairs import Past, elite
+from engine.ranking import scored_best_first
+from engine.records import Outcome
+
+
+class Kto:
+    """Desirable and undesirable programs."""
+
+    start: Literal["previous", "base"] = "previous"
+
+    def lessons(self, past: Past, config: CampaignConfig, generator: LanguageModelGenerator) -> Iterator[Lesson]:
+        """See `Method.lessons`."""
+        section = config.learn
+        latest = past.by_iteration[past.latest]
+        ranked = scored_best_first(latest)
+        good = ranked[: -(-len(ranked) // 2)] + elite(past, section.elite)
+        low = [c for c in ranked[len(ranked) - len(ranked) // 2 :] if c.score != ranked[0].score]
+        failed = [c for c in latest if c.assessment.outcome in (Outcome.REJECTED, Outcome.FAILED)]
+        bad = low[-section.bottom(len(ranked)) :] + failed
+        if not good or not bad:
+            return
+        rows: list[Row] = [
+            {"prompt": c.program.prompt, "completion": c.program.text, "label": label}
+            for label, side in ((True, good), (False, bad))
+            for c in side
+        ]
+        record = {"desirable": [c.number for c in good], "undesirable": [c.number for c in bad]}
+        yield Lesson(rows, kto_trainer, record=record)
+
+
+def kto_trainer(model: Any, lesson: Lesson, section: LearnSection, common: Mapping[str, Any], **more: Any) -> Any:
+    """See `MakeTrainer`; rows of prompt, completion, label."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    good = sum(bool(row["label"]) for row in lesson.rows)
+    bad = len(lesson.rows) - good
+    config = KTOConfig(
+        **common,
+        beta=section.beta,
+        desirable_weight=max(1.0, bad / good),
+        undesirable_weight=max(1.0, good / bad),
+        max_length=None,
+    )
+    return KTOTrainer(model=model, args=config, train_dataset=Dataset.from_list(list(lesson.rows)), **more)

@@ -1,0 +1,107 @@
+"""Supervised fine-tuning of SmolLM2 on two cores: all weights but the embedding, with bfloat16 products (autocast) and float32 weights.
+
+Measured on one core, tokens a second at 8 examples a step: LoRA of rank 8 in float32 203, all weights in float32 155, with bfloat16 products 239;
+then unfused attention and a fused AdamW, which updates 106 M numbers in 0.2 s rather than 0.8 s. The embedding stays: it is the output head too,
+28 of 135 M parameters, and its gradient would be one more product as large as the head's.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+WARM_UP = 10
+POOL = 8
+"""Batches sorted by length together, so that little of a batch is padding."""
+
+WORKERS = 2
+"""Parts of a batch worked on at once, each by one core: products of this size gain little from two threads. Two gradients
+add up to the same bits in either order; with more, a model would differ from run to run."""
+
+Pair = tuple[list[int], list[int]]
+"""Token ids of a prompt, and of its answer with the end token."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is made.
+
+    Attributes:
+        name: of the model and of its folder.
+        steps: optimiser steps of `batch` examples.
+        batch: examples a step.
+        rate: peak learning rate of AdamW; linear warm-up over WARM_UP steps, then linear decay to zero.
+        seed: of the examples and their order.
+    """
+
+    name: str
+    steps: int
+    batch: int
+    rate: float
+    seed: int
+
+
+def _batches(pairs: Iterator[Pair], recipe: Recipe) -> Iterator[list[Pair]]:
+    rng = random.Random(recipe.seed)
+    while True:
+        pool = sorted(islice(pairs, POOL * recipe.batch), key=lambda pair: len(pair[0]) + len(pair[1]))
+        batches = [pool[at : at + recipe.batch] for at in range(0, len(pool), recipe.batch)]
+        rng.shuffle(batches)
+        yield from batches
+
+
+def fit(model: Any, pairs: Iterator[Pair], recipe: Recipe) -> None:
+    """Fine-tune in place on `pairs`, as many as the recipe takes; leaves the model in evaluation mode."""
+    batches = _batches(pairs, recipe)
+    model.get_input_embeddings().weight.requires_grad_(False)
+    model.set_attn_implementation("eager")  # On a CPU the fused one's backward takes longer than the products.
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / WARM_UP, (recipe.steps - step) / max(1, recipe.steps - WARM_UP))
+    )
+    model.train()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for step in range(recipe.steps):
+            batch = next(batches)
+            parts = [batch[at::WORKERS] for at in range(min(WORKERS, len(batch)))]  # of one length, being sorted
+            losses = list(pool.map(lambda part: _add_gradient(model, part), parts))
+            for parameter in trained:
+                parameter.grad /= len(parts)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad()
+            if step % 10 == 0 or step == recipe.steps - 1:
+                loss = sum(losses) / len(losses)
+                print(f"{recipe.name}: step {step + 1}/{recipe.steps}, loss {loss:.3f}", flush=True)
+    model.eval()
+
+
+def _add_gradient(model: Any, pairs: Sequence[Pair]) -> float:
+    """One part's backward pass, on this thread alone; gradients add up in the weights, each under autograd's lock."""
+    torch.set_num_threads(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = _loss(model, pairs)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item()
+
+
+def _loss(model: Any, pairs: Sequence[Pair]) -> Tensor:
+    """Mean cross-entropy over answer tokens. Logits are made for those positions only: the vocabulary is the cost."""
+    rows = [torch.tensor([*prompt, *answer]) for prompt, answer in pairs]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # Padding stands behind: the causal mask hides it.
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    at = [
+        (row, len(prompt) + k - 1, token)
+        for row, (prompt, answer) in enumerate(pairs)
+        for k, token in enumerate(answer)
+    ]
+    which, positions, tokens = (torch.tensor(column) for column in zip(*at, strict=True))
+    return F.cross_entropy(model.lm_head(hidden[which, positions]).float(), tokens)

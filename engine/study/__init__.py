@@ -1,0 +1,1 @@
+"""Studies: several methods at equal budgets, over several seeds, and a report that says what may be said of them."""

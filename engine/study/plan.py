@@ -1,0 +1,146 @@
+"""A study's file: methods × seeds over one campaign, and which of them are to be compared.
+
+[study]
+name = "methods"
+campaign = "pocket"                  # a campaign file or a shipped name: what all methods share
+seeds = [1, 2, 3, 4, 5]
+held_out = "fresh:7"                 # problems for the end; "test", or of the pocket benchmark fresh:SEED
+set = ["benchmark.racing=none"]      # of all methods
+
+[methods.none]
+set = ["learn.method=none"]
+
+[methods.dpo]
+
+[[compare]]
+better = "dpo"
+than = "none"
+
+[transfer]                           # the best programs, as they are, on other experts
+experts = ["pocket/transfer_a", "pocket/transfer_b", "pocket/transfer_c"]
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from engine import locations
+from engine.config import CampaignConfig, Names
+from engine.config_file import explain, load_config
+from engine.errors import ConfigError
+
+Splits = Annotated[Names, Field(min_length=1)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudySection(_Section):
+    """What all methods share. `held_out`: problems for the end, "test" or, of the pocket benchmark, fresh:SEED, or several of these. `top`: programs of each run, the best on dev, that meet the held-out problems."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    campaign: str = "pocket"
+    seeds: Seeds
+    held_out: Splits = ("test",)
+    top: Annotated[int, Field(ge=1, le=100)] = 15
+    set: tuple[str, ...] = ()
+
+    @field_validator("held_out")
+    @classmethod
+    def _of_the_end(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        for split in splits:
+            if split != "test" and not re.fullmatch(r"fresh:\d+", split):
+                raise ValueError(f"'test' or 'fresh:SEED' (got '{split}')")
+        if len(set(splits)) < len(splits):
+            raise ValueError("each split once")
+        return splits
+
+
+class MethodSection(_Section):
+    """One method: what it changes, and its own seeds, if not all."""
+
+    set: tuple[str, ...] = ()
+    seeds: Seeds | None = None
+
+
+class Comparison(_Section):
+    """Two methods to be compared, by the seeds that both have."""
+
+    better: str
+    than: str
+
+
+class TransferSection(_Section):
+    """Other experts, on which the best program of every run is tried as it is, beside human-made merges that are tuned there."""
+
+    experts: Names = Field(min_length=2, max_length=8)
+
+
+class Study(_Section):
+    """A whole study."""
+
+    study: StudySection
+    methods: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")], MethodSection], Field(min_length=1)
+    ]
+    compare: tuple[Comparison, ...] = ()
+    transfer: TransferSection | None = None
+
+    @model_validator(mode="after")
+    def _known_methods(self) -> Study:
+        for pair in self.compare:
+            for name in (pair.better, pair.than):
+                if name not in self.methods:
+                    raise ValueError(f"methods out of {', '.join(self.methods)} in compare (got {name})")
+        return self
+
+    def seeds_of(self, method: str) -> tuple[int, ...]:
+        """The seeds of a method."""
+        return self.methods[method].seeds or self.study.seeds
+
+    def shared(self) -> CampaignConfig:
+        """What all methods share, as one campaign."""
+        return load_config(locations.campaign_file(self.study.campaign), self.study.set)
+
+    def config(self, method: str, seed: int) -> CampaignConfig:
+        """The campaign of one method and seed; its final and the human-made merges are left to the study, which does both once.
+
+        Raises:
+            ConfigError: the campaign, or what is changed in it, cannot be used.
+        """
+        own = (f"campaign.seed={seed}", "campaign.final=false", f"campaign.name={method}-{seed}", "baselines.names=[]")
+        settings = [*self.study.set, *self.methods[method].set, *own]
+        return load_config(locations.campaign_file(self.study.campaign), settings)
+
+
+def read_study(path: Path) -> Study:
+    """Read a study's file.
+
+    Raises:
+        ConfigError: the file, or the campaign of one of its methods, cannot be used; names the key.
+    """
+    try:
+        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"study file '{path}': expected a readable file, got {error.strerror}; check the path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"study file '{path}': expected TOML, got: {error}; mend that line") from error
+    try:
+        study = Study.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, Study)}") from error
+    for method in study.methods:
+        try:
+            study.config(method, study.seeds_of(method)[0])
+        except ConfigError as error:
+            raise ConfigError(f"{path}, method '{method}': {error}") from error
+    return study

@@ -1,0 +1,82 @@
+"""A study's report: one HTML file with its figures inside, and the lines for the terminal. Everything is read from the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from engine.errors import HostError
+from engine.rundir import write_whole
+from engine.study.figures import figures
+
+Results = Mapping[str, Any]
+
+TITLES = {
+    "by-iteration": "By iteration: mean over seeds, 95 % interval",
+    "histograms": "Dev scores of all scored programs, by iteration",
+    "best-so-far": "Best dev score after so many programs: mean over seeds, 95 % interval",
+    "held-out": "The program first on dev of every run, on problems that no run met: each seed, mean and 95 % interval; dashed: the human-made merge first on dev",
+}
+
+
+def write_report(results: Results, out: Path) -> Path:
+    """Write results.json, report.html and figures/*.svg into the study's folder; answers with the report's path.
+
+    Raises:
+        HostError: they cannot be written.
+    """
+    drawn = figures(results)
+    try:
+        (out / "figures").mkdir(exist_ok=True)
+        write_whole(out / "results.json", json.dumps(results, indent=1))
+        for name, svg in drawn.items():
+            write_whole(out / "figures" / f"{name}.svg", svg)
+        write_whole(out / "report.html", _page(results, drawn))
+    except OSError as error:
+        raise HostError(
+            f"study '{out}': its report could not be written ({error.strerror}); free space, then give the same command again"
+        ) from error
+    return out / "report.html"
+
+
+def _page(results: Results, drawn: Mapping[str, str]) -> str:
+    environment = Environment(loader=PackageLoader("engine.study"), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"percent": _percent, "points": _points, "chance": _chance}
+    measured = list(dict.fromkeys(name for values in results["methods"].values() for name in values))
+    page: str = environment.get_template("report.html").render(
+        results=results, drawn=drawn, titles=TITLES, measured=measured
+    )
+    return page
+
+
+def lines(results: Results) -> list[str]:
+    """The comparisons of a study, in plain lines."""
+    text = []
+    for one in results["comparisons"]:
+        text.append(f"{one['better']} against {one['than']}, mean over seeds [95 %], p by flipping signs:")
+        for name, found in one["differences"].items():
+            text.append(f"  {name:44s} {_points(found):28s} p = {_chance(found['p'])}, n = {found['n']}")
+    human = results["held_out"]["human"]
+    text.append(
+        f"Human-made merge first on dev: {human['name']}, held-out {_percent(human['value'])} %, {results['held_out']['evaluations']} dev evaluations spent on all"
+    )
+    return text
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def _points(found: Mapping[str, Any], key: str = "mean") -> str:
+    """A difference in points with its interval."""
+    low, high = (found["low"], found["high"]) if "low" in found else found["interval"]
+    interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None else ""
+    return f"{100 * found[key]:+.1f}{interval}"
+
+
+def _chance(p: float | None) -> str:
+    return "–" if p is None else f"{p:.2g}"

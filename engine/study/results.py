@@ -1,0 +1,136 @@
+"""Every number of a study, as plain values: written once as JSON, read by the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine.hashing import derived_seed
+from engine.judging.judge import agreement
+from engine.study.held_out import Arena, HeldOut, difference, meet
+from engine.study.measures import best_so_far, by_iteration, scores_of
+from engine.study.over_seeds import over_seeds, paired
+from engine.study.plan import Study
+from engine.study.runner import PlannedRun, stores
+
+MEASURES = ("median", "top_decile", "best", "valid", "distinct")
+HELD = "held-out, first on dev"
+HELD_TOP = "held-out, mean of the best"
+
+
+def collect(study: Study, runs: Sequence[PlannedRun], out: Path, *, told: Callable[[str], None]) -> dict[str, Any]:
+    """Everything that may be said of finished runs; touches the held-out problems."""
+    searched = {run.name: _searched(run, archive) for run, archive in stores(list(runs))}
+    own = meet(study, runs, out, experts=None, told=told)
+    other = meet(study, runs, out, experts=study.transfer.experts, told=told) if study.transfer else None
+    results: dict[str, Any] = {
+        "study": study.model_dump(mode="json"),
+        "runs": searched,
+        "held_out": _arena(own),
+        "transfer": _arena(other) if other else None,
+        "methods": {name: _method(study, name, searched, own, other) for name in study.methods},
+    }
+    results["comparisons"] = [_comparison(study, c.better, c.than, searched, own, other) for c in study.compare]
+    return results
+
+
+def _searched(run: PlannedRun, archive: Any) -> dict[str, Any]:
+    candidates = archive.candidates()
+    judged = {
+        i: asdict(agreement([c for c in candidates if c.iteration == i]))
+        for i in sorted({c.iteration for c in candidates if c.program.judged is not None})
+    }
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "iterations": {str(i): asdict(m) for i, m in by_iteration(candidates).items()},
+        "scores": {
+            str(i): scores_of([c for c in candidates if c.iteration == i])
+            for i in sorted({c.iteration for c in candidates})
+        },
+        "best_so_far": best_so_far(candidates),
+        "updates": {str(i): _short(update) for i, update in archive.updates().items()},
+        "judged": {str(i): one for i, one in judged.items()},
+        "seconds": round(sum(seconds for _, _, seconds, _ in archive.phases()), 1),
+    }
+
+
+def _short(update: Mapping[str, Any]) -> dict[str, Any]:
+    """An update without the lists of what was learnt from."""
+    return {
+        name: value
+        for name, value in update.items()
+        if name not in ("pairs", "kept", "held_out", "desirable", "undesirable")
+    }
+
+
+def _arena(arena: Arena) -> dict[str, Any]:
+    return {
+        "human": _shown(arena.human),
+        "humans": [_shown(one) for one in arena.humans],
+        "evaluations": arena.evaluations,
+        "problems": len(arena.weights),
+        "runs": {
+            name: [
+                _shown(one)
+                | {"against_human": difference(one, arena.human, arena.weights, derived_seed("study", name))}
+                for one in programs[:1]
+            ]
+            + [_shown(one) for one in programs[1:]]
+            for name, programs in arena.runs.items()
+        },
+    }
+
+
+def _shown(one: HeldOut) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name != "bits"}
+
+
+def _values(
+    study: Study, method: str, searched: Mapping[str, Any], own: Arena, other: Arena | None
+) -> dict[str, dict[int, float]]:
+    """What of a method is compared, by name and seed."""
+    values: dict[str, dict[int, float]] = {}
+
+    def note(name: str, seed: int, value: float | None) -> None:
+        if value is not None:
+            values.setdefault(name, {})[seed] = value
+
+    for seed in study.seeds_of(method):
+        name = f"{method}-{seed}"
+        for iteration, measured in searched[name]["iterations"].items():
+            for measure in MEASURES:
+                note(f"{measure}, iteration {iteration}", seed, measured[measure])
+        note("best of the run", seed, searched[name]["best_so_far"][-1])
+        programs = own.runs[name]
+        if programs:
+            note(HELD, seed, programs[0].value)
+            note(HELD_TOP, seed, sum(one.value for one in programs) / len(programs))
+            note(f"{HELD}, above {own.human.name}", seed, programs[0].value - own.human.value)
+        if other is not None and other.runs[name]:
+            first = other.runs[name][0].value
+            note("transfer, first on dev", seed, first)
+            note(f"transfer, first on dev, above {other.human.name}", seed, first - other.human.value)
+    return values
+
+
+def _method(study: Study, method: str, searched: Mapping[str, Any], own: Arena, other: Arena | None) -> dict[str, Any]:
+    values = _values(study, method, searched, own, other)
+    found = {name: over_seeds(list(by_seed.values())) for name, by_seed in values.items()}
+    return {name: asdict(one) for name, one in found.items() if one is not None}
+
+
+def _comparison(
+    study: Study, better: str, than: str, searched: Mapping[str, Any], own: Arena, other: Arena | None
+) -> dict[str, Any]:
+    first, second = (_values(study, method, searched, own, other) for method in (better, than))
+    found = {name: paired(first[name], second[name]) for name in first if name in second}
+    return {
+        "better": better,
+        "than": than,
+        "differences": {
+            name: {**asdict(one.difference), "p": one.p, "seeds": list(one.seeds)} for name, one in found.items() if one
+        },
+    }

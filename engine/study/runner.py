@@ -1,0 +1,158 @@
+"""Runs a study: every method with every seed, each a campaign in a process of its own, until all of them are finished.
+
+OUT/
+  study.toml            as given; the same command on the same folder goes on
+  runs/METHOD-SEED/     an ordinary run each: `archive`, `status`, `apply` work on it
+  runs/METHOD-SEED.log  what it printed
+  held_out.db           verdicts on the held-out problems, so none is asked twice
+  results.json          every number of the report
+  report.html           the report, and figures/*.svg beside it
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import rundir
+from engine.config import CampaignConfig
+from engine.errors import HostError, RunError
+from engine.store import Store
+from engine.study.plan import Study
+
+STUDY_FILE = "study.toml"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One campaign of a study."""
+
+    method: str
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """METHOD-SEED."""
+        return f"{self.method}-{self.seed}"
+
+    @property
+    def log(self) -> Path:
+        """What its process printed."""
+        return self.folder.with_name(f"{self.name}.log")
+
+    def finished(self) -> bool:
+        """Whether its archive says so."""
+        if not (self.folder / "archive.db").is_file():
+            return False
+        with closing(Store.in_folder(self.folder)) as store:
+            return store.meta("state") is not None
+
+
+def planned_runs(study: Study, out: Path) -> list[PlannedRun]:
+    """Every run of a study, seed by seed: should it be broken off, the methods are even."""
+    seeds = sorted({seed for method in study.methods for seed in study.seeds_of(method)})
+    return [
+        PlannedRun(method, seed, out / "runs" / f"{method}-{seed}")
+        for seed in seeds
+        for method in study.methods
+        if seed in study.seeds_of(method)
+    ]
+
+
+def prepare(study: Study, text: str, out: Path) -> list[PlannedRun]:
+    """Make the folder of a study, or check that it is this study's; answers with its runs.
+
+    Raises:
+        RunError: the folder is another study's, or cannot be made.
+    """
+    known = out / STUDY_FILE
+    try:
+        if known.is_file() and known.read_text(encoding="utf-8") != text:
+            raise RunError(
+                f"study '{out}': expected the folder of this study, got one of another (its {STUDY_FILE} differs); give another --out"
+            )
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+        rundir.write_whole(known, text)
+    except OSError as error:
+        raise RunError(
+            f"study '{out}': expected a folder to write in, got {error.strerror}; give another --out"
+        ) from error
+    return planned_runs(study, out)
+
+
+def run_all(
+    study: Study, runs: list[PlannedRun], *, jobs: int, told: Callable[[PlannedRun, str], None] = lambda *_: None
+) -> None:
+    """Run what is not finished, `jobs` at a time.
+
+    Args:
+        told: called when a run begins ("begun"), and when it ends ("finished", "failed").
+
+    Raises:
+        HostError: some did not finish; the others did, and the same command goes on.
+    """
+    waiting = [run for run in runs if not run.finished()]
+
+    def work(run: PlannedRun) -> bool:
+        told(run, "begun")
+        done = _run(study, run)
+        told(run, "finished" if done else "failed")
+        return done
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        failed = [run for run, done in zip(waiting, pool.map(work, waiting), strict=True) if not done]
+    finally:
+        pool.shutdown(cancel_futures=True)  # interrupted: what has begun stops in order, and nothing else begins
+    if failed:
+        raise HostError(
+            f"study: {len(failed)} of {len(runs)} runs did not finish, first {failed[0].name} ({_last_line(failed[0].log)}); "
+            "see its log, then give the same command again"
+        )
+
+
+def _run(study: Study, run: PlannedRun) -> bool:
+    config = study.config(run.method, run.seed)
+    if not (run.folder / "campaign.json").is_file():
+        rundir.new_folder(config, run.folder, "")
+    elif not _same(rundir.read_config(run.folder), config):
+        raise RunError(
+            f"study run '{run.folder}': expected the campaign of this study, got another; give another --out, or remove it"
+        )
+    with run.log.open("ab") as log:
+        command = [sys.executable, "-m", "engine.cli", "resume", str(run.folder.resolve())]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=_environment(), check=False
+        )
+    return done.returncode == 0 and run.finished()
+
+
+def _same(there: CampaignConfig, wanted: CampaignConfig) -> bool:
+    """Whether a run is of this campaign; its own file names the threads that were left open."""
+    threads = {"threads": wanted.models.threads}
+    return there.model_copy(update={"models": there.models.model_copy(update=threads)}) == wanted
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the engine found where it was found here."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")[:200]
+
+
+def stores(runs: list[PlannedRun]) -> Iterator[tuple[PlannedRun, Store]]:
+    """Every run with its archive, open while it is looked at."""
+    for run in runs:
+        with closing(Store.in_folder(run.folder)) as store:
+            yield run, store

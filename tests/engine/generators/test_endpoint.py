@@ -1,0 +1,237 @@
+"""A chat model behind a server: answers, nonsense, rate limits, and a server that goes away. The server is real, on this machine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from engine.config import CampaignConfig, GeneratorSection
+from engine.config_file import build_config
+from engine.errors import ConfigError, HostError, exit_code
+from engine.generators import EndpointGenerator, open_generator
+from engine.records import Sampling, Task, TaskKind
+from tests.engine.conftest import WEIGHTED_SUM, candidate
+
+KEY = "sk-secret-of-the-test"
+Answer = tuple[int, bytes, Mapping[str, str]]
+
+
+def said(text: Any, **more: Any) -> Answer:
+    """A well-formed answer."""
+    body = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
+        **more,
+    }
+    return 200, json.dumps(body).encode(), {"Content-Type": "application/json"}
+
+
+def failing(status: int, **headers: str) -> Answer:
+    body = json.dumps({"error": {"message": f"status {status} it is"}}).encode()
+    return status, body, {"Content-Type": "application/json", **headers}
+
+
+class Server:
+    """Answers requests by a function of the request and of how many there were before."""
+
+    def __init__(self, answer: Callable[[dict[str, Any], int], Answer]) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    number = len(outer.requests)
+                    outer.requests.append(request)
+                    outer.keys.add(self.headers["Authorization"])
+                status, body, headers = answer(request, number)
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Not into the test's output."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[dict[str, Any], int], Answer]], Server]]:
+    servers: list[Server] = []
+
+    def start(answer: Callable[[dict[str, Any], int], Answer]) -> Server:
+        servers.append(Server(answer))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+class Kept:
+    """Answers kept in memory."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, Mapping[str, Any]] = {}
+
+    def reply(self, key: str) -> Mapping[str, Any] | None:
+        return self.replies.get(key)
+
+    def keep_reply(self, key: str, reply: Mapping[str, Any]) -> None:
+        self.replies[key] = reply
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MERGEWRIGHT_TEST_KEY", KEY)
+
+
+def opened(url: str, kept: Kept | None = None, **changes: Any) -> EndpointGenerator:
+    values = {"retries": 2, "timeout_seconds": 5, "parallel": 2, "price_read": 1.0, "price_written": 10.0, **changes}
+    section = GeneratorSection(
+        kind="endpoint", base_url=url, model="m", **{"api_key_env": "MERGEWRIGHT_TEST_KEY", **values}
+    )
+    generator = open_generator(CampaignConfig(generator=section), "", kept or Kept())
+    assert isinstance(generator, EndpointGenerator)
+    return generator
+
+
+def places(count: int) -> list[Sampling]:
+    return [Sampling(0.8, 0.9, 100 + row, 0, row) for row in range(count)]
+
+
+def write(generator: EndpointGenerator, count: int = 2, task: Task | None = None) -> list[str]:
+    return [draft.source for draft in generator.write(places(count), [task or Task()] * count)]
+
+
+def test_what_the_server_writes_around_a_program_is_left_out_and_the_sampling_is_asked_for(serve) -> None:
+    server = serve(lambda *_: said(f"Sure! Here it is:\n```python\n{WEIGHTED_SUM}```\nHope it helps."))
+    assert write(opened(server.url)) == [WEIGHTED_SUM.strip() + "\n"] * 2
+    asked = sorted(server.requests, key=lambda request: request["seed"])
+    assert [(r["model"], r["temperature"], r["top_p"], r["seed"]) for r in asked] == [
+        ("m", 0.8, 0.9, 100),
+        ("m", 0.8, 0.9, 101),
+    ]
+    assert "merge_models" in asked[0]["messages"][0]["content"]
+    assert server.keys == {f"Bearer {KEY}"}
+
+
+def test_parents_and_their_scores_are_shown(serve) -> None:
+    server = serve(lambda *_: said(WEIGHTED_SUM))
+    (draft,) = opened(server.url).write(places(1), [Task(TaskKind.VARIANT, (candidate(7, 0.25),))])
+    assert "accuracy 25.0 %" in draft.prompt == server.requests[0]["messages"][0]["content"]
+    assert draft.parents == (candidate(7, 0.25).program.id,)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        said(""),
+        said(None),
+        said(17),
+        said("I cannot help with that."),
+        said("x", choices=[]),
+        said("x", choices=None),
+        said("x", usage=None, choices=[{"index": 0, "finish_reason": "stop", "message": None}]),
+        (200, b"<html>welcome</html>", {"Content-Type": "text/html"}),
+        (200, b"{}", {"Content-Type": "application/json"}),
+        (200, b"[1, 2]", {"Content-Type": "application/json"}),
+    ],
+    ids=["empty", "null", "number", "refusal", "no choices", "null choices", "no message", "a page", "{}", "a list"],
+)
+def test_nonsense_is_a_draft_without_a_program(serve, answer: Answer) -> None:
+    server = serve(lambda *_: answer)
+    assert write(opened(server.url), 1) == [""]
+
+
+def test_tokens_and_cost_are_counted(serve) -> None:
+    kept = Kept()
+    write(opened(serve(lambda *_: said(WEIGHTED_SUM)).url, kept), 3)
+    assert [r["cost"] for r in kept.replies.values()] == pytest.approx([100e-6 + 500e-6] * 3)
+    assert sum(r["completion_tokens"] for r in kept.replies.values()) == 150
+
+
+@pytest.mark.parametrize("first", [failing(429, **{"retry-after-ms": "1"}), failing(503, **{"retry-after-ms": "1"})])
+def test_a_rate_limit_or_a_hiccup_is_waited_for(serve, first: Answer) -> None:
+    server = serve(lambda _, number: first if number < 2 else said(WEIGHTED_SUM))
+    assert write(opened(server.url), 1) == [WEIGHTED_SUM.strip() + "\n"]
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_stays_broken_ends_in_one_line_and_nothing_is_paid_twice(serve) -> None:
+    broken = {"now": True}
+
+    def answer(request: dict[str, Any], number: int) -> Answer:
+        if request["seed"] == 102 and broken["now"]:
+            return failing(500, **{"retry-after-ms": "1"})
+        return said(WEIGHTED_SUM)
+
+    server, kept = serve(answer), Kept()
+    with pytest.raises(HostError, match=r"got status 500 after 2 more attempts: .*; resume later") as caught:
+        write(opened(server.url, kept, parallel=1), 4)
+    assert "\n" not in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert exit_code(caught.value) == 1
+    broken["now"] = False
+    before = [request["seed"] for request in server.requests]
+    assert len(write(opened(server.url, kept, parallel=1), 4)) == 4
+    after = [request["seed"] for request in server.requests[len(before) :]]
+    assert sorted({*before, *after}) == [100, 101, 102, 103]
+    assert not set(after) & (set(before) - {102})  # what was answered is not asked again
+
+
+def test_a_server_that_is_gone_is_one_line(serve) -> None:
+    server = serve(lambda *_: said(""))
+    url = server.url
+    server.close()
+    server.close = lambda: None
+    with pytest.raises(HostError, match=r"got none after 0 more attempts .*; resume when the server is back"):
+        write(opened(url, retries=0), 1)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_what_asking_again_does_not_mend_is_the_users_to_correct(serve, status: int) -> None:
+    server = serve(lambda *_: failing(status))
+    with pytest.raises(ConfigError, match=rf"got status {status}: .*; correct the model, the key or the URL"):
+        write(opened(server.url), 1)
+    assert len(server.requests) == 1
+
+
+def test_without_a_url_or_a_key_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"generator\.base_url: expected the URL"):
+        opened("")
+    monkeypatch.delenv("MERGEWRIGHT_TEST_KEY")
+    with pytest.raises(ConfigError, match=r"got none; export it"):
+        opened("http://localhost:1/v1")
+
+
+def test_a_server_without_keys_needs_none(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MERGEWRIGHT_TEST_KEY")
+    server = serve(lambda *_: said(WEIGHTED_SUM))
+    assert write(opened(server.url, api_key_env=""), 1) == [WEIGHTED_SUM.strip() + "\n"]
+
+
+def test_it_is_not_trained() -> None:
+    assert not build_config({"generator": {"kind": "endpoint"}, "learn": {"method": "dpo"}}).learns

@@ -1,0 +1,300 @@
+"""What training does to the resident generator: in every method, kept or taken back, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import BenchmarkError
+from engine import locations, prompts
+from engine.config import LearnSection
+from engine.errors import EngineError, HostError, Interrupted, RunError
+from engine.generators import ResidentModel
+from engine.hashing import weights_hash
+from engine.learning import Lesson, method_named
+from engine.learning import student as module
+from engine.learning.dpo import dpo_trainer
+from engine.learning.kto import kto_trainer
+from engine.learning.rest_em import sft_trainer
+from engine.learning.student import Student
+
+PROMPT = prompts.pocket_one_shot()
+GOOD = "# Sum.\nimport torch\n\ndef merge_models(model_dict, device, *, scale=0.4):\n    return scale * sum(model_dict.values())\n"
+BAD = "# Zero.\nimport torch\n\ndef merge_models(model_dict, device):\n    return 0 * sum(model_dict.values())\n"
+SHIPPED = str(locations.pocket_model("generator"))
+
+LESSONS = {
+    "dpo": Lesson([{"prompt": PROMPT, "chosen": GOOD, "rejected": BAD}] * 8, dpo_trainer),
+    "kto": Lesson([{"prompt": PROMPT, "completion": c, "label": c == GOOD} for c in (GOOD, BAD)] * 4, kto_trainer),
+    "rest-em": Lesson(
+        [{"prompt": PROMPT, "completion": GOOD}] * 8, sft_trainer, [{"prompt": PROMPT, "completion": GOOD}]
+    ),
+}
+SECTION = LearnSection(epochs=3.0, batch=4, learning_rate=3e-4, lora_rank=8)
+
+
+@pytest.fixture(scope="module")
+def resident() -> ResidentModel:
+    return ResidentModel(SHIPPED)
+
+
+@pytest.fixture(autouse=True)
+def _as_shipped(resident: ResidentModel) -> None:
+    resident.touched()
+    resident.adopt(SHIPPED)
+
+
+def student(resident: ResidentModel, folder: Path, name: str = "dpo", **changes: object) -> Student:
+    previous = str(changes.pop("previous", SHIPPED))
+    start = str(changes.pop("start", method_named(name).start))
+    section = SECTION.model_copy(update=changes)
+    one = Student(resident, section, previous=previous, start=start, folder=folder)
+    one.begin()
+    return one
+
+
+def weights(resident: ResidentModel) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in resident.model.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def margin(resident: ResidentModel) -> float:
+    """Log-probability of the good program above the bad one's, nats."""
+    tokenizer, model = resident.tokenizer, resident.model
+    start = len(tokenizer(PROMPT, add_special_tokens=False).input_ids)
+
+    def log_probability(program: str) -> float:
+        ids = tokenizer(PROMPT + program, add_special_tokens=False, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            logits = model(ids).logits.log_softmax(-1)
+        return float(logits[0, start - 1 : -1].gather(1, ids[0, start:, None]).sum())
+
+    return log_probability(GOOD) - log_probability(BAD)
+
+
+@pytest.mark.parametrize("rank", [8, 0], ids=["LoRA", "all weights"])
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_method_moves_the_generator_towards_the_good_program(
+    resident: ResidentModel, tmp_path: Path, name: str, rank: int
+) -> None:
+    before = margin(resident)
+    one = student(resident, tmp_path, name, lora_rank=rank)
+    figures = one.train(LESSONS[name], rate=3e-4 if rank else 1e-4, seed=3)
+    digest = one.keep(tmp_path / "1")
+    one.close()
+    assert margin(resident) > before + (0.2 if name == "dpo" else 0.02)
+    assert figures["steps"] == 6
+    assert (len(figures["held_out_losses"]) > 0) == (name == "rest-em")
+    assert digest == weights_hash((tmp_path / "1").glob("*.safetensors"))
+    assert [p.name for p in tmp_path.iterdir()] == ["1"]  # nothing is left beside it
+    assert resident.model.forward.__func__ is type(resident.model).forward  # as transformers made it
+
+
+def test_a_kept_version_is_a_plain_model_that_reads_back_bit_for_bit(resident: ResidentModel, tmp_path: Path) -> None:
+    one = student(resident, tmp_path)
+    one.train(LESSONS["dpo"], rate=3e-4, seed=3)
+    one.keep(tmp_path / "1")
+    held = weights(resident)
+    assert same(weights(ResidentModel(str(tmp_path / "1"))), held)
+    resident.adopt(SHIPPED)
+    assert not same(weights(resident), held)
+    resident.adopt(str(tmp_path / "1"))
+    assert same(weights(resident), held)
+
+
+def test_the_same_seed_trains_the_same_weights(resident: ResidentModel, tmp_path: Path) -> None:
+    digests = []
+    for place in ("1", "2"):
+        one = student(resident, tmp_path)
+        one.train(LESSONS["dpo"], rate=3e-4, seed=3)
+        digests.append(one.keep(tmp_path / place))
+        resident.adopt(SHIPPED)
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 0}, {"keep_as": "adapter"}], ids=str)
+def test_what_is_taken_back_was_never_there(resident: ResidentModel, tmp_path: Path, changes: dict) -> None:
+    before = weights(resident)
+    one = student(resident, tmp_path, **changes)
+    one.train(LESSONS["dpo"], rate=3e-4, seed=3)
+    one.forget()
+    one.close()
+    assert same(weights(resident), before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_attempt_starts_where_the_first_did(resident: ResidentModel, tmp_path: Path) -> None:
+    one = student(resident, tmp_path)
+    one.train(LESSONS["dpo"], rate=3e-4, seed=3)
+    one.forget()
+    one.begin()
+    one.train(LESSONS["dpo"], rate=1e-4, seed=3)
+    second = one.keep(tmp_path / "1")
+    resident.adopt(SHIPPED)
+    other = student(resident, tmp_path)
+    other.train(LESSONS["dpo"], rate=1e-4, seed=3)
+    assert other.keep(tmp_path / "2") == second
+
+
+def test_an_adapter_is_trained_on_and_swapped(resident: ResidentModel, tmp_path: Path) -> None:
+    base = {name: p.clone() for name, p in resident.model.named_parameters()}
+    margins = [margin(resident)]
+    previous = SHIPPED
+    for place in ("1", "2"):
+        one = student(resident, tmp_path, keep_as="adapter", previous=previous)
+        one.train(LESSONS["dpo"], rate=3e-4, seed=3)
+        with one.before() as switch, switch():
+            assert margin(resident) == pytest.approx(margins[-1], abs=1e-3)
+        one.keep(tmp_path / place)
+        previous = str(tmp_path / place)
+        margins.append(margin(resident))
+        names = sorted(file.name for file in (tmp_path / place).glob("*.safetensors"))
+        assert names == ["adapter_model.safetensors"]
+    assert margins == sorted(margins)
+    assert margins[2] > margins[1] + 0.1
+    for place, wanted in (("1", margins[1]), ("2", margins[2]), ("1", margins[1])):
+        resident.adopt(str(tmp_path / place))
+        assert margin(resident) == pytest.approx(wanted, abs=1e-3)
+    resident.adopt(SHIPPED)
+    assert all(torch.equal(base[name], p) for name, p in resident.model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("dpo", {}), ("dpo", {"start": "base"}), ("rest-em", {}), ("rest-em", {"start": "previous", "lora_rank": 0})],
+    ids=str,
+)
+def test_the_version_before_can_be_asked_while_the_new_one_is_there(
+    resident: ResidentModel, tmp_path: Path, name: str, changes: dict
+) -> None:
+    first = student(resident, tmp_path)
+    first.train(LESSONS["dpo"], rate=1e-3, seed=3)
+    first.keep(tmp_path / "1")
+    before = margin(resident)
+    one = student(resident, tmp_path, name, previous=tmp_path / "1", **changes)
+    one.train(LESSONS[name], rate=3e-4, seed=4)
+    after = margin(resident)
+    with one.before() as switch, switch() as model:
+        keeper, resident.model = resident.model, model
+        assert margin(resident) == pytest.approx(before, abs=1e-3)
+        resident.model = keeper
+    assert margin(resident) == pytest.approx(after, abs=1e-3)
+    assert after != pytest.approx(before, abs=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{}, {"keep_as": "adapter"}], ids=str)
+def test_a_second_lesson_goes_on_from_the_first(resident: ResidentModel, tmp_path: Path, changes: dict) -> None:
+    margins = [margin(resident)]
+    one = student(resident, tmp_path, **changes)
+    for name in ("rest-em", "dpo"):
+        one.train(LESSONS[name], rate=3e-4, seed=3)
+        margins.append(margin(resident))
+    assert margins == sorted(set(margins))
+    with one.before() as switch, switch() as model:
+        keeper, resident.model = resident.model, model
+        assert margin(resident) == pytest.approx(margins[0], abs=1e-3)
+        resident.model = keeper
+    one.keep(tmp_path / "1")
+    resident.adopt(SHIPPED)
+    assert margin(resident) == pytest.approx(margins[0], abs=1e-3)
+    resident.adopt(str(tmp_path / "1"))
+    assert margin(resident) == pytest.approx(margins[2], abs=1e-3)
+
+
+def test_rest_em_starts_from_the_base_every_time_and_dpo_goes_on(resident: ResidentModel, tmp_path: Path) -> None:
+    digests = {}
+    for name in ("rest-em", "dpo"):
+        resident.adopt(SHIPPED)
+        one = student(resident, tmp_path, name)
+        one.train(LESSONS[name], rate=3e-4, seed=3)
+        digests[name] = [one.keep(tmp_path / f"{name}-1")]
+        one = student(resident, tmp_path, name, previous=tmp_path / f"{name}-1")
+        one.train(LESSONS[name], rate=3e-4, seed=3)
+        digests[name].append(one.keep(tmp_path / f"{name}-2"))
+    assert digests["rest-em"][0] == digests["rest-em"][1]
+    assert digests["dpo"][0] != digests["dpo"][1]
+
+
+@pytest.mark.parametrize("loss", ["ipo", "hinge", "robust", "apo_zero"])
+def test_dpo_takes_trls_other_losses(resident: ResidentModel, tmp_path: Path, loss: str) -> None:
+    one = student(resident, tmp_path, loss=loss, epochs=1.0, label_smoothing=0.1 if loss == "robust" else 0.0)
+    figures = one.train(LESSONS["dpo"], rate=1e-4, seed=3)
+    assert figures["loss_last"] is not None
+    one.forget()
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_is_no_figure(resident: ResidentModel, tmp_path: Path) -> None:
+    one = student(resident, tmp_path, lora_rank=0)
+    figures = one.train(LESSONS["dpo"], rate=1e30, seed=3)
+    assert figures["loss_last"] is None
+    assert figures["steps"] < 6
+    one.forget()
+    json.dumps(figures, allow_nan=False)
+
+
+def test_want_of_memory_halves_the_batch_down_to_one(
+    resident: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import DPOTrainer
+
+    train, tried = DPOTrainer.train, []
+
+    def scarce(self: DPOTrainer, *arguments: object, **more: object) -> object:
+        tried.append((self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps))
+        if self.args.per_device_train_batch_size > enough:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(self, *arguments, **more)
+
+    monkeypatch.setattr(DPOTrainer, "train", scarce)
+    enough = 2
+    one = student(resident, tmp_path)
+    figures = one.train(LESSONS["dpo"], rate=3e-4, seed=3)
+    assert tried == [(4, 1), (2, 2)]
+    assert (figures["batch"], figures["steps"]) == (2, 6)
+    one.forget()
+    enough = 0
+    with pytest.raises(BenchmarkError, match=r"expected enough memory for a batch of one.*learn\.lora_rank"):
+        student(resident, tmp_path).train(LESSONS["dpo"], rate=3e-4, seed=3)
+
+
+def test_whoever_stops_the_training_leaves_nothing(resident: ResidentModel, tmp_path: Path) -> None:
+    def stop() -> None:
+        raise Interrupted("asked to")
+
+    before = weights(resident)
+    one = student(resident, tmp_path)
+    with pytest.raises(Interrupted):
+        one.train(LESSONS["dpo"], rate=3e-4, seed=3, check=stop)
+    one.forget()
+    one.close()
+    assert same(weights(resident), before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_the_hosts_fault(
+    resident: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    one = student(resident, tmp_path)
+    one.train(LESSONS["dpo"], rate=3e-4, seed=3)
+    monkeypatch.setattr(module, "_save_tokenizer", full)
+    with pytest.raises(HostError, match=r"could not be written.*No space left"):
+        one.keep(tmp_path / "1")
+    assert not (tmp_path / "1").exists()
+
+
+def test_a_version_that_is_gone_or_foreign_is_one_line(resident: ResidentModel, tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    for folder in (tmp_path / "1", locations.pocket_model("seed")):
+        with pytest.raises(RunError, match=r"expected a version of .*restore the folder") as caught:
+            resident.adopt(str(folder))
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, EngineError)

@@ -1,0 +1,84 @@
+"""Numbers over seeds and over a run's programs, against values worked out by hand or by a library."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp, ttest_rel
+
+from engine.records import Outcome
+from engine.study.measures import best_so_far, by_iteration, top_decile
+from engine.study.over_seeds import over_seeds, paired
+from tests.engine.conftest import candidate
+
+VALUES = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=2, max_size=9)
+
+
+@given(VALUES.filter(lambda values: len(set(values)) > 1))
+def test_the_interval_is_students(values: list[float]) -> None:
+    found = over_seeds(values)
+    assert found is not None
+    low, high = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.low < found.mean < found.high
+
+
+def test_one_seed_has_no_interval_and_none_no_mean() -> None:
+    assert over_seeds([]) is None
+    one = over_seeds([0.5])
+    assert one is not None
+    assert (one.mean, one.low, one.high, one.excludes_zero) == (0.5, None, None, False)
+
+
+def test_methods_are_compared_on_the_seeds_that_both_have() -> None:
+    first, second = {1: 0.5, 2: 0.7, 3: 0.6, 9: 0.0}, {1: 0.4, 2: 0.5, 3: 0.55, 8: 1.0}
+    found = paired(first, second)
+    assert found is not None
+    assert found.seeds == (1, 2, 3)
+    low, high = ttest_rel([0.5, 0.7, 0.6], [0.4, 0.5, 0.55]).confidence_interval(0.95)
+    assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
+    assert found.p == 2 / 8  # all three the same way: the largest of eight, and its mirror
+    assert paired(first, {7: 1.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"), [([0.1, 0.1], 0.5), ([0.1, -0.1], 1.0), ([0.1] * 5, 2 / 32), ([0.3, 0.2, 0.1, -0.1], 6 / 16)]
+)
+def test_p_is_the_share_of_sign_flips_that_are_as_large(differences: list[float], p: float) -> None:
+    found = paired(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
+    assert found is not None
+    assert found.p == p
+
+
+def test_measures_of_an_iteration() -> None:
+    rows = [candidate(i, i / 100) for i in range(1, 22)]  # 21 scored
+    rows += [candidate(i, None) for i in range(22, 31)]
+    twin = candidate(31, None, outcome=Outcome.DUPLICATE)
+    object.__setattr__(twin.assessment, "duplicate_of", rows[0].program.id)
+    measured = by_iteration([*rows, twin, candidate(40, 0.9, iteration=2)])
+    one = measured[1]
+    assert (one.programs, one.scored) == (31, 21)
+    assert one.valid == pytest.approx(22 / 31)
+    assert one.distinct == pytest.approx(21 / 22)
+    assert (one.median, one.best) == (0.11, 0.21)
+    assert one.top_decile == pytest.approx((0.21 + 0.20 + 0.19) / 3)  # a tenth of 21, rounded up
+    assert measured[2].best == 0.9
+
+
+def test_an_iteration_in_which_nothing_ran_has_no_scores() -> None:
+    one = by_iteration([candidate(1, None)])[1]
+    assert (one.valid, one.scored, one.distinct, one.median, one.top_decile, one.best) == (
+        0.0,
+        0,
+        None,
+        None,
+        None,
+        None,
+    )
+    assert top_decile([]) is None
+
+
+def test_the_best_so_far_never_falls() -> None:
+    rows = [candidate(1, None), candidate(2, 0.3), candidate(3, 0.2), candidate(4, 0.5)]
+    assert best_so_far(rows[::-1]) == [0.0, 0.3, 0.3, 0.5]

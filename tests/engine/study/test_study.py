@@ -1,0 +1,260 @@
+"""A whole small study: run, broken off and gone on with, met with held-out problems, reported."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from engine import locations
+from engine.cli import app
+from engine.errors import ConfigError, HostError, RunError
+from engine.store import Store
+from engine.study import held_out, runner
+from engine.study.figures import figures
+from engine.study.plan import Study, read_study
+from engine.study.report import lines, write_report
+from engine.study.results import collect
+from engine.study.runner import planned_runs, prepare, run_all
+from tests.engine.conftest import WEIGHTED_SUM
+
+STUDY = """
+[study]
+name = "small"
+seeds = [1, 2]
+held_out = ["fresh:5"]
+top = 2
+set = ["campaign.iterations=2", "campaign.programs=4", "benchmark.dev_limit=16", "benchmark.test_limit=16", "benchmark.racing=none", "models.threads=1", "baselines.names=task_arithmetic", "generator.batch=2"]
+
+[methods.scripted]
+set = ["generator.kind=scripted", "generator.script=SCRIPT"]
+
+[methods.grammar]
+set = ["generator.kind=grammar"]
+
+[[compare]]
+better = "scripted"
+than = "grammar"
+
+[transfer]
+experts = ["pocket/transfer_a", "pocket/transfer_b", "pocket/transfer_c"]
+"""
+
+
+def written(folder: Path, text: str = STUDY) -> Path:
+    script = folder / "script"
+    script.mkdir(exist_ok=True)
+    for number, scale in enumerate((0.1, 0.3, 0.5, 2.0)):
+        (script / f"{number}.py").write_text(WEIGHTED_SUM.replace("0.3", str(scale)))
+    file = folder / "study.toml"
+    file.write_text(text.replace("SCRIPT", str(script)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study, dict]:
+    """A study whose runs are done, with its results."""
+    folder = tmp_path_factory.mktemp("study")
+    file = written(folder)
+    study, out, told = read_study(file), folder / "out", []
+    runs = prepare(study, file.read_text(), out)
+    run_all(study, runs, jobs=2, told=lambda run, what: told.append((run.name, what)))
+    assert sorted(told) == sorted((run.name, what) for run in runs for what in ("begun", "finished"))
+    results = collect(study, runs, out, told=lambda _: None)
+    return out, study, results
+
+
+def test_every_method_meets_every_seed_in_a_run_of_its_own(finished: tuple[Path, Study, dict]) -> None:
+    out, study, results = finished
+    names = [run.name for run in planned_runs(study, out)]
+    assert names == ["scripted-1", "grammar-1", "scripted-2", "grammar-2"]  # seed by seed
+    assert list(results["runs"]) == names
+    for run in planned_runs(study, out):
+        store = Store.in_folder(run.folder)
+        assert len(store.candidates()) == 8
+        assert not store.finals()  # test problems stay untouched
+        assert {t.kind for t in store.trials()} == {"seed", "expert"}  # human-made merges are tuned once, by the study
+
+
+def test_the_results_are_those_of_the_archives(finished: tuple[Path, Study, dict]) -> None:
+    out, _, results = finished
+    run = results["runs"]["scripted-1"]
+    store = Store.in_folder(out / "runs" / "scripted-1")
+    scores = sorted((c.score for c in store.candidates(1) if c.score is not None), reverse=True)
+    assert run["scores"]["1"] == scores
+    assert run["iterations"]["1"]["best"] == scores[0]
+    assert run["best_so_far"][-1] == max(c.score or 0 for c in store.candidates())
+    median = results["methods"]["scripted"]["median, iteration 1"]
+    assert (median["n"], median["mean"]) == (2, run["iterations"]["1"]["median"])  # a script gives every seed the same
+
+
+def test_the_best_programs_meet_the_held_out_problems_and_other_experts(finished: tuple[Path, Study, dict]) -> None:
+    out, _, results = finished
+    own, other = results["held_out"], results["transfer"]
+    assert own["problems"] == other["problems"] == 16  # as benchmark.test_limit says
+    assert {name: len(programs) for name, programs in own["runs"].items()} == dict.fromkeys(results["runs"], 2)
+    assert {len(programs) for programs in other["runs"].values()} == {1}
+    best = max(
+        (c for c in Store.in_folder(out / "runs" / "grammar-2").candidates() if c.score),
+        key=lambda c: (c.score, -c.number),
+    )
+    assert own["runs"]["grammar-2"][0]["name"] == other["runs"]["grammar-2"][0]["name"] == best.program.id
+    assert own["runs"]["grammar-2"][0]["dev"] == best.score
+    assert own["evaluations"] == other["evaluations"] == 8  # as many as a run has programs
+    assert own["human"]["name"] == "task_arithmetic"
+    one = own["runs"]["scripted-1"][0]
+    assert one["against_human"]["difference"] == pytest.approx(one["value"] - own["human"]["value"])
+
+
+def test_comparisons_are_paired_by_seed(finished: tuple[Path, Study, dict]) -> None:
+    *_, results = finished
+    (comparison,) = results["comparisons"]
+    found = comparison["differences"]["held-out, first on dev"]
+    values = {
+        name: results["held_out"]["runs"][name][0]["value"]
+        for name in ("scripted-1", "scripted-2", "grammar-1", "grammar-2")
+    }
+    wanted = (values["scripted-1"] - values["grammar-1"] + values["scripted-2"] - values["grammar-2"]) / 2
+    assert found["mean"] == pytest.approx(wanted)
+    assert found["seeds"] == [1, 2]
+
+
+def test_collected_again_nothing_is_asked_again_and_the_numbers_are_the_same(
+    finished: tuple[Path, Study, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.evaluators import TransformersEvaluator
+
+    out, study, results = finished
+    monkeypatch.setattr(TransformersEvaluator, "answer", lambda *_, **__: pytest.fail("asked again"))
+    again = collect(study, planned_runs(study, out), out, told=lambda _: None)
+    assert json.loads(json.dumps(again)) == json.loads(json.dumps(results))
+
+
+def test_the_report_shows_every_number_and_figure(finished: tuple[Path, Study, dict], tmp_path: Path) -> None:
+    *_, results = finished
+    page = write_report(results, tmp_path).read_text()
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
+    names = {file.stem for file in (tmp_path / "figures").iterdir()}
+    assert names == {"histograms", "best-so-far", "by-iteration", "held-out"}
+    assert page.count("<svg") == 4
+    for text in (
+        "scripted against grammar",
+        "held-out, first on dev",
+        "Other experts",
+        results["held_out"]["human"]["name"],
+        "grammar-2",
+    ):
+        assert text in page
+    assert "http://" not in re.sub(
+        r'http://(www\.w3\.org|purl\.org|creativecommons\.org)[^"\s]*', "", page
+    )  # nothing is fetched
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
+
+
+def test_the_same_results_draw_the_same_figures(finished: tuple[Path, Study, dict]) -> None:
+    *_, results = finished
+    assert figures(results) == figures(json.loads(json.dumps(results)))
+
+
+def test_a_name_of_the_users_cannot_break_the_page(finished: tuple[Path, Study, dict], tmp_path: Path) -> None:
+    *_, results = finished
+    changed = json.loads(json.dumps(results).replace("task_arithmetic", "<script>alert(1)</script>"))
+    page = write_report(changed, tmp_path).read_text()
+    assert "<script>" not in page
+
+
+def test_the_lines_for_the_terminal_name_difference_interval_and_p(finished: tuple[Path, Study, dict]) -> None:
+    *_, results = finished
+    text = "\n".join(lines(results))
+    assert re.search(r"held-out, first on dev +[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] +p = 0\.5|p = 1", text)
+    assert "task_arithmetic" in text
+
+
+def test_finished_runs_are_not_run_again(finished: tuple[Path, Study, dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, study, _ = finished
+    monkeypatch.setattr(runner, "_run", lambda *_: pytest.fail("run again"))
+    run_all(study, planned_runs(study, out), jobs=1)
+
+
+def test_a_run_that_breaks_does_not_stop_the_others_and_goes_on_later(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        STUDY.replace("seeds = [1, 2]", "seeds = [1]").replace("campaign.iterations=2", "campaign.iterations=1"),
+    )
+    study, out = read_study(file), tmp_path / "out"
+    runs = prepare(study, file.read_text(), out)
+    script = tmp_path / "script"
+    script.rename(tmp_path / "away")
+    with pytest.raises(
+        HostError, match=r"1 of 2 runs did not finish, first scripted-1 \(.*generator\.script.*\); see its log"
+    ) as caught:
+        run_all(study, runs, jobs=1)
+    assert "\n" not in str(caught.value)
+    assert [run.finished() for run in runs] == [False, True]
+    (tmp_path / "away").rename(script)
+    run_all(study, runs, jobs=1)
+    assert all(run.finished() for run in runs)
+
+
+def test_another_study_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path)
+    study = read_study(file)
+    prepare(study, file.read_text(), tmp_path / "out")
+    with pytest.raises(RunError, match="got one of another"):
+        prepare(study, file.read_text() + "\n", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seeds = [1, 2]", ""), r"key 'study\.seeds': expected Field required"),
+        (("seeds = [1, 2]", "seeds = []"), r"key 'study\.seeds': expected at least 1|key 'study\.seeds'"),
+        (('"fresh:5"', '"dev"'), r"'test' or 'fresh:SEED' \(got 'dev'\)"),
+        (('"fresh:5"', '"fresh:5", "fresh:5"'), r"each split once"),
+        (('than = "grammar"', 'than = "nobody"'), r"methods out of scripted, grammar in compare \(got nobody\)"),
+        (("kind=grammar", "kind=magic"), r"method 'grammar': .*key 'generator\.kind'"),
+        (("top = 2", "tops = 2"), r"key 'study\.tops': expected one of name, campaign, seeds, held_out, top, set"),
+        (
+            ("[methods.grammar]\nset", "[methods.grammar]\nsets"),
+            r"key 'methods\.grammar\.sets': expected one of set, seeds",
+        ),
+        (("[[compare]]", "[[compare"), r"expected TOML, got"),
+    ],
+)
+def test_a_mistake_in_a_study_is_one_line_that_names_it(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    file = written(tmp_path, STUDY.replace(*change))
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_study(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_shipped_study_is_sound_and_a_dry_run_lists_its_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    study = read_study(locations.campaign_file("pocket-study"))
+    app(["study", "pocket-study", "--dry-run"], standalone_mode=False)
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == sum(len(study.seeds_of(method)) for method in study.methods)
+    assert all("3 × 200 programs" in line for line in listed)
+    for name in ("none", "dpo", "rest-em", "coefficients"):
+        assert len(study.seeds_of(name)) >= 5
+
+
+def test_the_whole_command(finished: tuple[Path, Study, dict], capsys: pytest.CaptureFixture[str]) -> None:
+    out, _, results = finished
+    app(["study", str(out / "study.toml"), "--out", str(out), "--json"], standalone_mode=False)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads(json.dumps(results))
+    assert "4 runs, 4 finished" in printed.err
+    assert (out / "report.html").is_file()
+
+
+def test_without_human_made_merges_there_is_nothing_to_compare_with(
+    finished: tuple[Path, Study, dict], tmp_path: Path
+) -> None:
+    _, study, _ = finished
+    bare = study.model_copy(
+        update={"study": study.study.model_copy(update={"set": (*study.study.set, "baselines.names=[]")})}
+    )
+    with pytest.raises((HostError, ConfigError), match=r"baselines\.names"):
+        held_out.meet(bare, [], tmp_path, experts=None, told=lambda _: None)

@@ -212,18 +212,20 @@ def test_seeds_depend_on_all_their_parts() -> None:
 
 
 KINDS = {
-    "coefficients": ["generator.kind=coefficients", "generator.batch=4", "learn.method=none"],
-    "elite prompt": [
-        "prompts.one_shot=1",
-        "prompts.variant=2",
-        "prompts.repair=2",
-        "prompts.lag=0",
-        "learn.method=none",
-    ],
+    "coefficients": ["generator.kind=coefficients", "learn.method=none"],
+    "elite prompt": ["prompts.variant=2", "prompts.repair=2", "prompts.lag=0", "learn.method=none"],
     "self-rewarding": ["learn.method=self-rewarding", "judge.triage=0.5", "judge.prompts=2", "judge.candidates=2"],
-    "rest-em, adapters": ["learn.method=rest-em", "learn.keep=0.7", "learn.keep_as=adapter"],
+    "rest-em, adapters": ["learn.method=rest-em", "learn.keep=1.0", "learn.keep_as=adapter"],
     "kto": ["learn.method=kto", "learn.checkpoints=latest", "campaign.iterations=3"],
 }
+SMALL = [
+    "models.threads=1",
+    "generator.temperature=0.8",
+    "benchmark.dev_limit=12",
+    "benchmark.test_limit=12",
+    "baselines.names=[]",
+]
+SMALL += ["campaign.finalists=1", "gate.programs=4", "gate.valid_drop=1.0"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -231,15 +233,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A small campaign of every kind, and the folder of its unbroken run."""
     from tests.engine import conftest
 
-    config = changed(
-        conftest.small_config.__wrapped__(),  # type: ignore[attr-defined]
-        "models.threads=1",
-        "campaign.programs=12",
-        "generator.temperature=0.8",
-        "gate.programs=4",
-        "gate.valid_drop=1.0",
-        *KINDS[request.param],
-    )
+    config = changed(conftest.small_config.__wrapped__(), *SMALL, *KINDS[request.param])  # type: ignore[attr-defined]
     folder = tmp_path_factory.mktemp("kinds") / "unbroken"
     start(config, folder)
     return config, folder
@@ -249,7 +243,7 @@ def test_a_campaign_of_every_kind_does_what_it_is_for(kind: tuple[CampaignConfig
     config, folder = kind
     store = Store.in_folder(folder)
     candidates = store.candidates()
-    assert len(candidates) == 12 * config.campaign.iterations
+    assert len(candidates) == 8 * config.campaign.iterations
     if config.learn.method != "none":
         assert store.updates()[1]["trained"], "the reference run must have learnt, or the test below proves nothing"
         assert {c.program.generator for c in store.candidates(2)} == {"1"}
@@ -269,14 +263,15 @@ def test_a_campaign_of_every_kind_does_what_it_is_for(kind: tuple[CampaignConfig
         assert any(c.assessment.outcome is Outcome.SKIPPED for c in store.candidates(2))
 
 
-@pytest.mark.parametrize(("moment", "count"), [("assess", 7), ("assess", 18), ("trained", 1)])
 def test_a_campaign_of_every_kind_killed_and_resumed_ends_the_same(
-    kind: tuple[CampaignConfig, Path], tmp_path: Path, moment: str, count: int
+    kind: tuple[CampaignConfig, Path], tmp_path: Path
 ) -> None:
     config, unbroken = kind
-    if moment == "trained" and config.learn.method == "none":
-        return
-    killed_and_resumed(config, tmp_path / "run", moment, count)
+    trained = config.learn.method in (
+        "rest-em",
+        "kto",
+    )  # the others die in the second iteration, in the middle of a batch
+    killed_and_resumed(config, tmp_path / "run", "trained" if trained else "assess", 1 if trained else 10)
     assert Store.in_folder(tmp_path / "run").digest() == Store.in_folder(unbroken).digest()
 
 

@@ -25,7 +25,17 @@ def places(count: int, *, batch: int = 0, start: int = 0) -> list[Sampling]:
 
 def opened(section: GeneratorSection, source: str | None = None, device: str = "cpu") -> Generator:
     config = CampaignConfig(generator=section, models=ModelsSection(device=device))
-    return open_generator(config, locations.model(section.model) if source is None else source)
+    return open_generator(config, locations.model(section.model) if source is None else source, NoReplies())
+
+
+class NoReplies:
+    """No endpoint is asked here."""
+
+    def reply(self, key: str) -> None:
+        raise AssertionError(key)
+
+    def keep_reply(self, key: str, reply: object) -> None:
+        raise AssertionError(key)
 
 
 def write(generator: Generator, where: list[Sampling], task: Task | None = None) -> list[Draft]:

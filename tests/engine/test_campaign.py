@@ -225,7 +225,7 @@ SMALL = [
     "benchmark.test_limit=12",
     "baselines.names=[]",
 ]
-SMALL += ["campaign.finalists=1", "gate.programs=4", "gate.valid_drop=1.0"]
+SMALL += ["campaign.finalists=1"]
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -310,12 +310,20 @@ def test_lineage_names_the_updates_that_made_its_generator_and_those_that_learnt
     first, second = conftest.candidate(1, 0.5), conftest.candidate(2, 0.25)
     later = conftest.candidate(3, 0.5)
     object.__setattr__(later.program, "generator", "1")
-    updates = {1: {"method": "dpo", "pairs": [[1, 2, 0.25]]}}
+    updates = {1: {"method": "dpo", "trained": True, "pairs": [[1, 2, 0.25, 0.9]]}}
     everyone = (first, second, later)
     assert lineage(everyone, updates, first)["chosen in learning"] == ["after iteration 1"]
     assert lineage(everyone, updates, second)["rejected in learning"] == ["after iteration 1"]
     assert lineage(everyone, updates, first)["generator learnt from"] == []
-    assert lineage(everyone, updates, later)["generator learnt from"] == ["iteration 1: 1 pairs of 1 chosen programs"]
+    assert lineage(everyone, updates, later)["generator learnt from"] == [
+        "iteration 1: 1 programs liked, 1 disliked, by dpo"
+    ]
+    kept = {
+        1: {"method": "rest-em", "trained": True, "kept": [1]},
+        2: {"method": "kto", "trained": True, "undesirable": [2]},
+    }
+    assert lineage(everyone, kept, first)["chosen in learning"] == ["after iteration 1"]
+    assert lineage(everyone, kept, second)["rejected in learning"] == ["after iteration 2"]
 
 
 def test_archive_show_has_source_scores_and_lineage(mergewright: Call, run_folder: Path) -> None:

@@ -20,15 +20,23 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> CampaignConfig:
     Raises:
         ConfigError: the file cannot be read or parsed, or a key or value is not known; names the key.
     """
+    return build_config(read_toml(path, "campaign"), settings, source=str(path))
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The tree of a TOML file; `what` it is, for messages.
+
+    Raises:
+        ConfigError: it cannot be read or parsed.
+    """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"campaign file '{path}': expected a readable file, got {error.strerror}; check the path"
+            f"{what} file '{path}': expected a readable file, got {error.strerror}; check the path"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"campaign file '{path}': expected TOML, got: {error}; mend that line") from error
-    return build_config(tree, settings, source=str(path))
+        raise ConfigError(f"{what} file '{path}': expected TOML, got: {error}; mend that line") from error
 
 
 def build_config(tree: dict[str, Any], settings: Sequence[str] = (), *, source: str = "campaign") -> CampaignConfig:

@@ -47,8 +47,7 @@ class VLLMGenerator:
 
     def write(self, places: Sequence[Sampling], tasks: Sequence[Task]) -> list[Draft]:
         """See `Generator.write`."""
-        asked = [self.forms.prompt(task) for task in tasks]
-        return self.forms.drafts(asked, self.complete(asked, places), tasks)
+        return self.forms.written(tasks, lambda asked: self.complete(asked, places))
 
     def complete(
         self, asked: Sequence[str], places: Sequence[Sampling], *, max_new_tokens: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.host import memory_for
@@ -42,8 +42,7 @@ class LanguageModelGenerator:
 
     def write(self, places: Sequence[Sampling], tasks: Sequence[Task]) -> list[Draft]:
         """See `Generator.write`; the whole batch is decoded together."""
-        asked = [self.forms.prompt(task) for task in tasks]
-        return self.forms.drafts(asked, self.complete(asked, places), tasks)
+        return self.forms.written(tasks, lambda asked: self.complete(asked, places))
 
     def complete(
         self, asked: Sequence[str], places: Sequence[Sampling], *, max_new_tokens: int | None = None
@@ -110,11 +109,12 @@ class Forms:
         text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return text
 
-    def drafts(self, asked: Sequence[str], texts: Sequence[str], tasks: Sequence[Task]) -> list[Draft]:
-        """The drafts in what was written after the prompts of these tasks."""
+    def written(self, tasks: Sequence[Task], complete: Callable[[Sequence[str]], Sequence[str]]) -> list[Draft]:
+        """The drafts of these tasks; `complete` gives what the model writes after each prompt."""
+        asked = [self.prompt(task) for task in tasks]
         return [
             Draft(prompt, text, prompts.extract_program(self._begun(task) + text), parents(task))
-            for prompt, text, task in zip(asked, texts, tasks, strict=True)
+            for prompt, text, task in zip(asked, complete(asked), tasks, strict=True)
         ]
 
     def _begun(self, task: Task) -> str:

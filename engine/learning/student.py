@@ -31,7 +31,8 @@ from engine.generators.resident import restored
 from engine.hashing import weights_hash
 from engine.learning.lesson import Lesson
 
-WARM_UP, FEW_STEPS = 2, 10
+WARM_UP = 2
+FEW_STEPS = 10  # below, the warm-up's first step, whose rate is 0, would be a waste
 REFERENCE = "ref"  # the name that TRL gives to the frozen copy of an adapter
 
 
@@ -97,9 +98,8 @@ class Student:
             except (MemoryError, RuntimeError) as error:
                 if not is_want_of_memory(error):
                     raise
-                whole_again = (
-                    self._section.lora_rank or not self._lessons
-                )  # weights of an earlier lesson are nowhere else
+                # Of all weights, those of an earlier lesson are nowhere else: it cannot be taken again.
+                whole_again = self._section.lora_rank or not self._lessons
                 if self._batch == 1 or not whole_again:
                     raise BenchmarkError(
                         "training the generator: expected enough memory for a batch of one, got none; free some, or take a lower learn.lora_rank"
@@ -177,9 +177,7 @@ class Student:
             "per_device_eval_batch_size": self._batch,
             "gradient_accumulation_steps": max(1, section.batch // self._batch),
             "lr_scheduler_type": "cosine",
-            "warmup_steps": WARM_UP
-            if steps >= FEW_STEPS
-            else 0,  # its first step has rate 0: of a handful that is a waste
+            "warmup_steps": WARM_UP if steps >= FEW_STEPS else 0,
             "seed": seed,
             "use_cpu": self._device == "cpu",
             "bf16": False,

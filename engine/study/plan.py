@@ -23,15 +23,14 @@ experts = ["pocket/transfer_a", "pocket/transfer_b", "pocket/transfer_c"]
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from engine import locations
 from engine.config import CampaignConfig, Names
-from engine.config_file import explain, load_config
+from engine.config_file import explain, load_config, read_toml
 from engine.errors import ConfigError
 
 Splits = Annotated[Names, Field(min_length=1)]
@@ -127,15 +126,7 @@ def read_study(path: Path) -> Study:
         ConfigError: the file, or the campaign of one of its methods, cannot be used; names the key.
     """
     try:
-        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"study file '{path}': expected a readable file, got {error.strerror}; check the path"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"study file '{path}': expected TOML, got: {error}; mend that line") from error
-    try:
-        study = Study.model_validate(tree)
+        study = Study.model_validate(read_toml(path, "study"))
     except ValidationError as error:
         raise ConfigError(f"{path}: {explain(error, Study)}") from error
     for method in study.methods:

@@ -4,7 +4,7 @@ OUT/
   study.toml            as given; the same command on the same folder goes on
   runs/METHOD-SEED/     an ordinary run each: `archive`, `status`, `apply` work on it
   runs/METHOD-SEED.log  what it printed
-  held_out.db           verdicts on the held-out problems, so none is asked twice
+  held_out.db           verdicts on the held-out problems, so none is asked twice; transfer.db on other experts
   results.json          every number of the report
   report.html           the report, and figures/*.svg beside it
 """

@@ -83,7 +83,7 @@ def test_who_waits_for_a_history_that_ends_is_told() -> None:
     history, got = History(), []
 
     def read() -> None:
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted, match="the run was stopped"):
             history.first(1)
         got.append(True)
 

@@ -269,7 +269,7 @@ def test_whoever_stops_the_training_leaves_nothing(resident: ResidentModel, tmp_
 
     before = weights(resident)
     one = student(resident, tmp_path)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="asked to"):
         one.train(LESSONS["dpo"], rate=3e-4, seed=3, check=stop)
     one.forget()
     one.close()

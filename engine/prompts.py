@@ -8,7 +8,10 @@ shown to chat models only; the pocket generator's corpus knows nothing of scores
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
+
+from markdown_it import MarkdownIt
 
 from engine.records import Candidate, Task, TaskKind
 from merges.contract import CONTRACT, EXAMPLE
@@ -38,9 +41,11 @@ def merge_models(model_dict, device, *, scale=0.4):
         merged = merged + scale * v
     return merged"""
 
-_FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_THOUGHT = re.compile(
+    r"\A.*?</think(?:ing)?>|<think(?:ing)?>.*\Z", re.DOTALL
+)  # before the answer proper; not ended: there is none
 _PLACE = re.compile(r"tensor '[^']*': |SyntaxError: ")  # parts of a detail that the corpus leaves out
-_MARKS = re.compile(r"<\|[a-z]+\|>")
+_MARKS = re.compile(r"<\|[a-z_]+\|>|</s>")  # ours, and those that chat models end a turn with
 _START = re.compile(r"^(?:#|import |from |def |class |@|[A-Z_]+ *=|\"\"\")")
 
 
@@ -187,24 +192,39 @@ def _shown(title: str, source: str, score: float | None) -> str:
 def extract_program(text: str) -> str:
     """The program in a generator's answer, ending in one newline; empty where there is none to be seen. Never raises.
 
-    Takes the text before the end mark; of fenced blocks the last that defines `merge_models` (else the last); without a
-    fence, the text from the first line that looks like code. Trailing lines that do not parse (a model's talk after the
-    program) are cut off where that leaves a program that does.
+    Takes the text before the end mark, without what a model thinks first; of Markdown's fenced blocks the last that defines `merge_models`, else what
+    stands before the first fence, if that does (the prompt may have opened it), else the last block; without a fence the whole. What is not a block
+    begins at the first line that looks like code. Trailing lines that do not parse (a model's talk after the program) are cut off where that
+    leaves a program that does.
     """
     if BEGIN in text and PROGRAM_MARK in text:  # the prompt came back with the answer
         text = text.rsplit(PROGRAM_MARK, 1)[1]
     text = text.split(END)[0]
-    text = _MARKS.sub("", text).replace("\r\n", "\n").replace("\x00", "")
-    blocks = _FENCE.findall(text)
-    if blocks:
-        wanted = [block for block in blocks if "def merge_models" in block]
-        text = (wanted or blocks)[-1]
-    else:
-        lines = text.split("\n")
-        start = next((i for i, line in enumerate(lines) if _START.match(line)), None)
-        text = "" if start is None else "\n".join(lines[start:])
+    text = _MARKS.sub("", text).replace("\r\n", "\n").replace("\x00", "").removeprefix("\ufeff")
+    text = _THOUGHT.sub("", text)
+    text = _fenced(text) if "```" in text or "~~~" in text else _from_code_on(text)
     text = text.strip("\n").rstrip()
     return _without_talk(text) + "\n" if text.strip() else ""
+
+
+def _fenced(text: str) -> str:
+    """The program in a text with fences."""
+    fences = [token for token in MarkdownIt().parse(text) if token.type == "fence"]
+    if not fences:
+        return _from_code_on(text)
+    assert fences[0].map is not None
+    before = _from_code_on("\n".join(text.split("\n")[: fences[0].map[0]]))
+    blocks = [textwrap.dedent(token.content) for token in fences]
+    for block in [*reversed(blocks), before]:
+        if "def merge_models" in block:
+            return block
+    return blocks[-1]
+
+
+def _from_code_on(text: str) -> str:
+    lines = text.split("\n")
+    start = next((i for i, line in enumerate(lines) if _START.match(line)), None)
+    return "" if start is None else "\n".join(lines[start:])
 
 
 def _without_talk(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import textwrap
 
 import pytest
 from hypothesis import given, settings
@@ -36,14 +37,42 @@ def test_program_comes_back_from_its_own_completion() -> None:
         f"Here is my program:\n\n{PROGRAM}",
         PROGRAM + "\nI hope this helps you merge models!\n",
         PROGRAM.replace("\n", "\r\n"),
+        f"~~~python\n{PROGRAM}~~~\nThis sums.",
+        f"````\n{PROGRAM}````",
+        f"1. First:\n   ```python\n{textwrap.indent(PROGRAM, '   ')}   ```\n2. Done.",
+        f"```python title=merge.py\n{PROGRAM}```",
+        f"{PROGRAM}```\nThis sums.",
+        f"<think>\nShould I write\n```python\ndef merge_models(x): ...\n```\n?</think>\n{PROGRAM}",
+        f"as the template opened it</think>\n```python\n{PROGRAM}```<|im_end|>",
+        f"\ufeff{PROGRAM}</s>",
     ],
-    ids=["bare", "after-end", "with-prompt", "fenced", "two-fences", "open-fence", "talk-before", "talk-after", "crlf"],
+    ids=[
+        "bare",
+        "after-end",
+        "with-prompt",
+        "fenced",
+        "two-fences",
+        "open-fence",
+        "talk-before",
+        "talk-after",
+        "crlf",
+        "tildes",
+        "long-fence",
+        "in-a-list",
+        "titled",
+        "opened-by-the-prompt",
+        "thought",
+        "thought-unopened",
+        "end-of-turn",
+    ],
 )
 def test_program_is_found_in_an_answer(text: str) -> None:
     assert extract_program(text) == PROGRAM
 
 
-@pytest.mark.parametrize("text", ["", "   \n", "I cannot do that.", END])
+@pytest.mark.parametrize(
+    "text", ["", "   \n", "I cannot do that.", END, f"<think>It never ends\n```python\n{PROGRAM}```"]
+)
 def test_no_program_is_an_empty_text(text: str) -> None:
     assert extract_program(text) == ""
 

@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+WORKERS ?= 2  # processes that run the tests, a file at a time
 COVERAGE := 85  # per cent of statements; what runs confined does not count (pyproject.toml)
 
 .DEFAULT_GOAL := help
@@ -17,7 +18,7 @@ run: $(STAMP) ## run the pocket campaign (ARGS="--set campaign.programs=50" chan
 	$(BIN)/mergewright run $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="tests/merges" runs some of them, without the coverage floor)
-	$(BIN)/python -m pytest -m "not full" $(or $(ARGS),--cov --cov-report= --cov-fail-under=$(COVERAGE))
+	$(BIN)/python -m pytest -m "not full" -n $(WORKERS) $(or $(ARGS),--cov --cov-report= --cov-fail-under=$(COVERAGE))
 
 test-full: $(STAMP) ## run the tests that need an environment of their own; here a skip is a failure
 	$(BIN)/python -m pytest -m full --no-skips $(ARGS)

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from engine.config import CampaignConfig
-    from engine.progress import Progress
 
 Setting = Annotated[
     list[str] | None,
@@ -169,6 +163,7 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
     from engine.campaign import run_campaign
     from engine.progress import Progress
     from engine.quiet import quiet_libraries
+    from engine.stopping import stopping_in_order
     from engine.store import Store
     from engine.tables import wide_console
 
@@ -179,7 +174,7 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
         f"Campaign {config.campaign.name}: {config.campaign.iterations} × {config.campaign.programs} programs; archive {folder}",
         highlight=False,
     )
-    with _stopping_in_order(progress, folder):
+    with stopping_in_order(progress.request_stop, f"mergewright resume {folder}"):
         run_campaign(folder, progress, allow_none=allow_none)
     store = Store.in_folder(folder)
     try:
@@ -188,25 +183,3 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
         print(tables.next_steps(config, store, folder))
     finally:
         store.close()
-
-
-@contextmanager
-def _stopping_in_order(progress: Progress, folder: Path) -> Iterator[None]:
-    """The first Ctrl-C (or TERM) stops at the next safe point; the second one at once, as a kill would: the archive is made for that, and the processes
-    that serve this one end when it is gone."""
-
-    def at_once(number: int, _frame: FrameType | None) -> None:
-        os.write(2, f"\nstopped at once; nothing finished is lost. Go on with: mergewright resume {folder}\n".encode())
-        os._exit(130)
-
-    def in_order(number: int, _frame: FrameType | None) -> None:
-        progress.request_stop("Ctrl-C" if number == signal.SIGINT else "asked to end")
-        os.write(2, b"\nstopping when the step in work is done; Ctrl-C again stops at once\n")
-        signal.signal(number, at_once)
-
-    before = {number: signal.signal(number, in_order) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -244,7 +244,7 @@ class LearnSection(_Section):
     """How the generator learns (`engine/learning/`). Shares and carry-over are those of Self-Developing (https://arxiv.org/abs/2410.15639).
 
     `start`: None: as the method has it. `pairs`, `min_certainty`, `chosen` to `pairs_per_chosen`: see `learning/pairs.py`. `keep` to `per_behaviour`:
-    of rest-em. `lora_rank` 0 trains all weights. `keep_as`: whether a version is a plain model or an adapter over the first one, which goes on to be
+    of rest-em. `sft`: weight of the chosen programs' own loss, a mean over tokens, beside that of the pairs (https://arxiv.org/abs/2404.19733). `lora_rank` 0 trains all weights. `keep_as`: whether a version is a plain model or an adapter over the first one, which goes on to be
     trained; `checkpoints`: which versions stay in the run's folder.
     """
 
@@ -263,6 +263,7 @@ class LearnSection(_Section):
     per_behaviour: Count = 10
     loss: Loss = "sigmoid"
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    sft: Annotated[float, Field(ge=0.0)] = 0.0
     beta: Positive = 0.1
     learning_rate: Positive = 1e-3
     epochs: Positive = 2.0

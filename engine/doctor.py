@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Any
 
 import torch
 
+from benchmarks.host import usable_cores
 from engine import locations
 from engine.rundir import RECORDED_PACKAGES, package_version
 from sandbox import Isolation, Sandbox
@@ -23,7 +23,7 @@ def examine() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)",
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES},
         "pocket": models or f"not found in {pocket}; install Mergewright again, or run `make pocket` in a checkout",

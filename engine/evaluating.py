@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.evaluators import Evaluator, TransformersEvaluator
+from benchmarks.host import usable_cores
 from benchmarks.vllm_evaluator import VLLMEvaluator
 from benchmarks.vllm_process import VLLMSettings
 from engine.config import EvaluatorSection, ModelsSection
 
 
 def thread_count(models: ModelsSection) -> int:
-    """Threads for scoring and training: as configured, else one per core, at most 16."""
-    return models.threads or max(1, min(os.cpu_count() or 1, 16))
+    """Threads for scoring and training: as configured, else one per core that this process may use, at most 16."""
+    return models.threads or min(usable_cores(), 16)
 
 
 def vllm_settings(section: EvaluatorSection) -> VLLMSettings:

@@ -57,7 +57,7 @@ class Progress:
         self._spent: dict[str, float] = {}
 
     def request_stop(self, reason: str) -> None:
-        """Ask the run to stop at the next safe point; may be called from a signal handler."""
+        """Ask the run to stop at the next safe point; may be called in any thread."""
         self._stop = reason
 
     def check(self) -> None:

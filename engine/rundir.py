@@ -24,6 +24,7 @@ from typing import Any, TextIO
 import torch
 from blake3 import blake3
 
+from benchmarks.host import usable_cores
 from engine import locations
 from engine.bench import Bench
 from engine.config import CampaignConfig
@@ -182,7 +183,7 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
         "isolation": {"level": bench.sandbox.isolation.level, "missing": list(bench.sandbox.isolation.missing)},
         "machine": {
             "system": platform.platform(),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
     }

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from rich.console import Console, Group, RenderableType
@@ -18,6 +19,7 @@ from engine import locations
 from engine.baselines import best_by_method
 from engine.config import CampaignConfig
 from engine.finale import Row, final_table
+from engine.judging.judge import agreement
 from engine.learning.account import update_lines
 from engine.records import WORKS, Candidate, Outcome
 from engine.stages import STAGES
@@ -166,7 +168,7 @@ def _headline(rows: Sequence[Row]) -> list[str]:
 
 
 def search_report(store: Store) -> RenderableType:
-    """How the search went, by iteration: valid, new, dev scores, reasons of failure; and where the time went."""
+    """How the search went, by iteration: valid, new, length, dev scores, reasons of failure; how the judge did; and where the time went."""
     table = Table(title="The search", title_justify="left")
     for name in (
         "iteration",
@@ -174,6 +176,7 @@ def search_report(store: Store) -> RenderableType:
         "programs",
         "valid %",
         "new %",
+        "characters",
         "dev median % *",
         "dev best %",
         "most frequent faults",
@@ -189,12 +192,26 @@ def search_report(store: Store) -> RenderableType:
     lines = [
         median,
         *learning,
+        *_judge_lines(candidates),
         _race_text(candidates),
         _time_text(store),
         *_paid(store.replies()),
         *([f"Mended on the way: {mended}"] if mended else []),
     ]
     return Group(table, *map(Text, lines))
+
+
+def _judge_lines(candidates: Sequence[Candidate]) -> list[str]:
+    """How well the generator judged programs before they were scored, an iteration a line."""
+    lines = []
+    for iteration in sorted({c.iteration for c in candidates}):
+        skill = agreement([c for c in candidates if c.iteration == iteration])
+        if skill.pairwise is not None:
+            rank = "" if skill.spearman is None else f", Spearman {skill.spearman:+.2f}"
+            lines.append(
+                f"Judge, iteration {iteration}: {100 * skill.pairwise:.0f} % of pairs in the order of the scores{rank} (n = {skill.programs})"
+            )
+    return lines
 
 
 def _paid(replies: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -221,6 +238,7 @@ def _iteration_cells(iteration: int, candidates: Sequence[Candidate]) -> tuple[s
         str(len(done)),
         share(valid),
         share(scores),
+        f"{fmean(len(c.program.source) for c in done):.0f}" if done else "–",
         percent(scores[len(scores) // 2] if scores else None),
         percent(complete[-1] if complete else None),
         ", ".join(f"{reason} {count}" for reason, count in faults) or "none",

@@ -128,7 +128,9 @@ def merge_tensors(
 
 
 def _follow(work: _Work, workers: int, done: int, total: int, progress: Progress | None) -> None:
-    """Tell of progress until every thread has ended; raise what one of them met."""
+    """Tell of progress, first of what an earlier run did, until every thread has ended; raise what one of them met."""
+    if progress is not None and done:
+        progress(done, total)
     while workers:
         report = work.reports.get()
         if isinstance(report, BaseException):

@@ -44,7 +44,8 @@ def dpo_trainer(model: Any, lesson: Lesson, section: LearnSection, common: Mappi
     config = DPOConfig(
         **common,
         beta=section.beta,
-        loss_type=[section.loss],
+        loss_type=[section.loss, *(["sft"] if section.sft else [])],
+        loss_weights=[1.0, *([section.sft] if section.sft else [])],
         label_smoothing=section.label_smoothing,
         max_length=None,
     )

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | extremes | the top share by dev score, and the elite of every earlier iteration | the bottom share | Self-Developing |
 | halves | the better half of what one prompt gave, best first | its worse half, worst last: the i-th meets the i-th | EvoTune |
-| failures | working programs of the prompt in turn, best first | each program that was refused or failed | EvoTune |
+| failures | the top share of what worked of the prompt, in turn | each program that was refused or failed | EvoTune |
 
 Self-Developing (https://arxiv.org/abs/2410.15639) leaves the pairing of its extremes open; ours: the i-th chosen program meets `pairs_per_chosen`
 rejected ones in turn, so no program dominates. EvoTune: https://arxiv.org/abs/2504.05108.
@@ -136,7 +136,8 @@ def _halves(past: Past, section: LearnSection) -> Iterator[tuple[Candidate, Cand
 
 def _failures(past: Past, section: LearnSection) -> Iterator[tuple[Candidate, Candidate]]:
     for group in _by_prompt(past.by_iteration[past.latest]):
-        working = scored_best_first(group)
+        ranked = scored_best_first(group)
+        working = ranked[: section.top(len(ranked))]
         failed = [c for c in group if c.assessment.outcome in (Outcome.REJECTED, Outcome.FAILED)]
         for index, rejected in enumerate(failed if working else ()):
             yield working[index % len(working)], rejected

@@ -28,6 +28,7 @@ def small_config() -> CampaignConfig:
             "generator": {"batch": 4, "max_new_tokens": 200},
             "benchmark": {"dev_limit": 24, "test_limit": 24},
             "baselines": {"names": ["task_arithmetic", "model_stock"], "evaluations": 2},
+            "models": {"threads": 1},
             "gate": {"programs": 4, "valid_drop": 1.0},
             "learn": {"chosen_floor": 2, "rejected_floor": 2, "pairs_per_chosen": 2, "epochs": 1.0, "batch": 2},
         }

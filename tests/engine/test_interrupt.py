@@ -76,24 +76,28 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
 
 
 STUCK = """
-import threading
-from pathlib import Path
-from engine.cli_run import _stopping_in_order
-from engine.config import CampaignConfig
-from engine.progress import Progress
+import hashlib, threading
+from engine.stopping import stopping_in_order
 
-with _stopping_in_order(Progress(CampaignConfig()), Path("runs/x")):
-    thread = threading.Thread(target=threading.Event().wait)  # as a stage whose step takes hours
-    thread.start()
+with stopping_in_order(print, "mergewright resume runs/x"):
     print("ready", flush=True)
-    thread.join()
+    {}
 """
 
 
-def test_a_second_ctrl_c_stops_at_once_whatever_a_thread_is_doing() -> None:
+@pytest.mark.parametrize(
+    "work",
+    ["threading.Event().wait()", "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"],
+    ids=["main thread waits", "main thread in C code"],
+)
+def test_a_second_ctrl_c_stops_at_once_whatever_a_thread_is_doing(work: str) -> None:
     printed = []
     with subprocess.Popen(
-        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+        [sys.executable, "-c", STUCK.format(work)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

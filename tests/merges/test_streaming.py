@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_where_it_was(
     folder = killed(source, llamas, tmp_path, monkeypatch)
     seen: list[tuple[int, int]] = []
     out = merge(source, progress=lambda done, total: seen.append((done, total)))
-    assert seen[0][0] > 4
+    assert seen[0][0] >= 4
     assert not folder.exists()
     assert not (out / JOURNAL_FILE).exists()
     assert same_weights(out, merge(source, "straight"))

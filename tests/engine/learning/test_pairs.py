@@ -95,6 +95,12 @@ def test_each_failure_meets_a_working_program_of_its_prompt() -> None:
     assert {(p.margin, p.certainty) for p in pairs} == {(None, 1.0)}
 
 
+def test_only_the_best_are_chosen_over_failures() -> None:
+    rows = [*(candidate(i, i / 10) for i in range(1, 6)), *(candidate(i, None) for i in range(6, 10))]
+    pairs = choose_pairs(past(rows), LearnSection(pairs=("failures",), chosen_floor=2))
+    assert numbers(pairs) == [(5, 6), (4, 7), (5, 8), (4, 9)]
+
+
 def test_a_pair_that_two_rules_give_is_learnt_once() -> None:
     rows = [candidate(1, 0.1), candidate(2, 0.9)]
     assert numbers(choose_pairs(past(rows), LearnSection(pairs=("extremes", "halves")))) == [(2, 1)]

@@ -229,6 +229,17 @@ def test_dpo_takes_trls_other_losses(resident: ResidentModel, tmp_path: Path, lo
     one.forget()
 
 
+def test_the_chosen_programs_own_loss_counts_as_much_as_is_said(resident: ResidentModel, tmp_path: Path) -> None:
+    first = {}
+    for weight in (0.0, 1.0, 3.0):
+        one = student(resident, tmp_path, sft=weight, epochs=1.0)
+        first[weight] = one.train(LESSONS["dpo"], rate=1e-4, seed=3)["loss_first"]
+        one.forget()
+    own = first[1.0] - first[0.0]
+    assert own > 0.05
+    assert first[3.0] - first[0.0] == pytest.approx(3 * own, rel=1e-3)
+
+
 def test_a_loss_that_is_no_number_ends_the_training_and_is_no_figure(resident: ResidentModel, tmp_path: Path) -> None:
     one = student(resident, tmp_path, lora_rank=0)
     figures = one.train(LESSONS["dpo"], rate=1e30, seed=3)

@@ -3,7 +3,7 @@
 Of the pocket generator, with the machine to itself:
 
 - `write`: 200 programs with the fixed prompt, in batches of 50, against transformers' own `generate` on the same batches;
-- `update`: one DPO update on the first iteration of a real campaign's archive, as a campaign does it (pairs, training, gate left out), and the gate beside it;
+- `update`: one DPO update on the first iteration of a real campaign's archive, as the pocket campaign does it: pairs, training, gate;
 - `swap`: a trained version taken over by the resident model, against loading it anew with transformers; plain weights, and an adapter;
 - `memory`: peak resident bytes before the update and after it.
 
@@ -24,6 +24,7 @@ import torch
 from engine import locations
 from engine.bench import Bench
 from engine.config import CampaignConfig
+from engine.config_file import load_config
 from engine.generators import LanguageModelGenerator, ResidentModel
 from engine.hashing import derived_seed
 from engine.learning import Past, Update, method_named
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     quiet_libraries()
-    config, shipped = CampaignConfig(), locations.model("pocket/generator")
+    config, shipped = load_config(locations.campaign_file("pocket")), locations.model("pocket/generator")
     generator = LanguageModelGenerator(shipped, config.generator)
     torch.set_num_threads(2)
     print(

@@ -244,8 +244,9 @@ class LearnSection(_Section):
     """How the generator learns (`engine/learning/`). Shares and carry-over are those of Self-Developing (https://arxiv.org/abs/2410.15639).
 
     `start`: None: as the method has it. `pairs`, `min_certainty`, `chosen` to `pairs_per_chosen`: see `learning/pairs.py`. `keep` to `per_behaviour`:
-    of rest-em. `sft`: weight of the chosen programs' own loss, a mean over tokens, beside that of the pairs (https://arxiv.org/abs/2404.19733). `lora_rank` 0 trains all weights. `keep_as`: whether a version is a plain model or an adapter over the first one, which goes on to be
-    trained; `checkpoints`: which versions stay in the run's folder.
+    of rest-em. `sft`: weight of the chosen programs' own loss, a mean over tokens, beside that of the pairs (https://arxiv.org/abs/2404.19733).
+    `lora_rank` 0 trains all weights. `keep_as`: whether a version is a plain model or an adapter over the first one, which goes on to be trained;
+    `checkpoints`: which versions stay in the run's folder.
     """
 
     method: Literal["dpo", "rest-em", "kto", "self-rewarding", "none"] = "dpo"

@@ -60,7 +60,7 @@ class ModelsSection(_Section):
 class GeneratorSection(_Section):
     """What writes the programs (`engine/generators/`).
 
-    `temperature` falls to temperature / (1 + decay · (iteration − 1)). `batch`: programs written together; of "coefficients" its population.
+    `temperature` falls (see `temperature_in`). `batch`: programs written together; of "coefficients" its population.
     `groups`: of layers, of "coefficients". `base_url` to `price_written`: of an "endpoint", whose `model` is the server's name for it; prices are per
     million tokens.
     """
@@ -84,6 +84,10 @@ class GeneratorSection(_Section):
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     price_read: Annotated[float, Field(ge=0.0)] = 0.0
     price_written: Annotated[float, Field(ge=0.0)] = 0.0
+
+    def temperature_in(self, iteration: int) -> float:
+        """temperature / (1 + decay · (iteration − 1)), as in Self-Developing; iterations count from 1."""
+        return self.temperature / (1 + self.temperature_decay * (iteration - 1))
 
 
 class PromptsSection(_Section):
@@ -319,7 +323,8 @@ class JudgeSection(_Section):
 
 
 class GateSection(_Section):
-    """When an update of the generator is taken back (`engine/learning/gate.py`): bounds on a probe of `programs` with the fixed prompt.
+    """When an update of the generator is taken back (`engine/learning/gate.py`): bounds on a probe of `programs` with the fixed prompt,
+    sampled as in the iteration to come.
 
     `valid_drop`: the share that works may fall by so much. `distinct`: least share of the working ones that behave differently. `repeats`: largest
     share of exact repeats. `kl`: largest divergence from the version before, nats a token. `retries`: each at half the learning rate.

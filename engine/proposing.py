@@ -115,7 +115,7 @@ class Proposer:
 
     def _places(self, iteration: int, batch: int) -> list[Sampling]:
         section, campaign = self._config.generator, self._config.campaign
-        temperature = section.temperature / (1 + section.temperature_decay * (iteration - 1))
+        temperature = section.temperature_in(iteration)
         rows = range(min(section.batch, campaign.programs - batch * section.batch))
         seeds = [derived_seed(campaign.seed, "draw", iteration, batch, row) for row in rows]
         return [

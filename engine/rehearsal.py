@@ -83,8 +83,7 @@ def _amounts(config: CampaignConfig) -> Iterator[Finding]:
 
 
 def _temperatures(config: CampaignConfig) -> list[str]:
-    g = config.generator
-    return [f"{g.temperature / (1 + g.temperature_decay * i):.3g}" for i in range(config.campaign.iterations)]
+    return [f"{config.generator.temperature_in(1 + i):.3g}" for i in range(config.campaign.iterations)]
 
 
 def _models(config: CampaignConfig) -> Iterator[Finding]:

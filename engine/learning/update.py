@@ -25,7 +25,6 @@ from engine.records import Sampling, Task
 from engine.store import Store
 from engine.suites import describe, weights_of
 
-GATE_TEMPERATURE = 1.0
 NOTHING = "nothing to learn from: no two programs differ in what they are worth"
 
 
@@ -93,7 +92,7 @@ class Update:
         known = {c.program.id for c in self.store.candidates()}
         attempts: list[dict[str, Any]] = []
         report: dict[str, Any] = {"trained": False, "attempts": attempts}
-        before = self._probe(self._drafts(), known) if config.gate.programs else None
+        before = self._probe(self._drafts(iteration), known) if config.gate.programs else None
         for attempt in range(1 + config.gate.retries):
             student.begin()
             rate, trained = config.learn.learning_rate / 2**attempt, []
@@ -106,7 +105,7 @@ class Update:
             if not trained:
                 student.forget()
                 return report | {"refused": NOTHING}
-            after, refused = self._looked_at(student, before, known, trained)
+            after, refused = self._looked_at(student, before, known, trained, iteration)
             attempts.append({"lessons": trained, "probe": asdict(after) if after else None, "refused": refused})
             if not refused:
                 digest = student.keep(rundir.generator_folder(self.folder, iteration))
@@ -116,14 +115,19 @@ class Update:
         return report | {"probe_before": asdict(before) if before else None}
 
     def _looked_at(
-        self, student: Student, before: Probe | None, known: set[str], trained: Sequence[Mapping[str, Any]]
+        self,
+        student: Student,
+        before: Probe | None,
+        known: set[str],
+        trained: Sequence[Mapping[str, Any]],
+        iteration: int,
     ) -> tuple[Probe | None, list[str]]:
         """What the trained generator writes, and why it is refused."""
         if trained[-1]["loss_last"] is None:
             return None, ["the loss was no number any more"]
         if before is None:
             return None, []
-        drafts = self._drafts()
+        drafts = self._drafts(iteration)
         after = self._probe(drafts, known)
         with student.before() as switch:
             kl = divergence(lambda: nullcontext(self.generator.resident.model), switch, self._tokens(drafts))
@@ -132,11 +136,12 @@ class Update:
         after = replace(after, kl=kl)
         return after, refusals(self.bench.config.gate, before, after)
 
-    def _drafts(self) -> list[Draft]:
-        """The gate's programs, by the generator as it is now; the same seeds each time."""
-        config = self.bench.config
+    def _drafts(self, iteration: int) -> list[Draft]:
+        """The gate's programs, by the generator as it is now, sampled as in the next iteration; the same seeds each time."""
+        config, section = self.bench.config, self.bench.config.generator
+        temperature = section.temperature_in(iteration + 1)
         seeds = [derived_seed(config.campaign.seed, "gate", row) for row in range(config.gate.programs)]
-        places = [Sampling(GATE_TEMPERATURE, 1.0, seed, 0, row) for row, seed in enumerate(seeds)]
+        places = [Sampling(temperature, section.top_p, seed, 0, row, section.top_k) for row, seed in enumerate(seeds)]
         size, drafts = config.generator.batch, []
         for start in range(0, len(places), size):
             self.check()

@@ -146,6 +146,19 @@ def test_an_update_that_passes_is_kept_with_its_figures(tmp_path: Path) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
+def test_the_gate_samples_as_the_next_iteration_will(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    falling = config(generator={"temperature": 1.2, "temperature_decay": 0.5, "top_p": 0.9, "top_k": 7})
+    with updating(tmp_path, falling, ROWS) as update:
+        write = update.generator.write
+        monkeypatch.setattr(
+            update.generator, "write", lambda places, tasks: asked.extend(places) or write(places, tasks)
+        )
+        update.run(1, SHIPPED)
+    assert len(asked) == 16
+    assert {(place.temperature, place.top_p, place.top_k) for place in asked} == {(1.2 / 1.5, 0.9, 7)}
+
+
 def test_what_the_gate_refuses_is_tried_again_at_half_the_rate_and_then_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from engine import locations
 from engine.config import CampaignConfig, GeneratorSection, JudgeSection
@@ -18,6 +20,7 @@ from engine.judging.menus import MENU, drawn_menu, good_answer, idea, own_tasks,
 from engine.judging.rubric import BEST, CRITERIA, Rubric
 from engine.learning import Past, method_named
 from engine.records import Candidate, Outcome, Sampling, TaskKind, Trial
+from engine.tables import search_report
 from tests.engine.conftest import candidate, dev_score
 
 
@@ -115,6 +118,23 @@ def test_agreement_counts_ordered_pairs_and_leaves_out_equal_scores() -> None:
 def test_agreement_of_nothing_is_no_number() -> None:
     assert agreement([]) == Agreement(0, None, None)
     assert agreement([judged(candidate(i, 0.5), 1.0) for i in (1, 2)]) == Agreement(2, None, None)
+
+
+def test_the_campaigns_table_says_by_iteration_how_well_the_judge_did() -> None:
+    second = [replace(judged(candidate(i, i / 10), 5.0 - i), iteration=2) for i in (1, 2, 3)]
+    store = SimpleNamespace(
+        candidates=lambda: [candidate(9, 0.9), *second],
+        meta=lambda _: None,
+        updates=dict,
+        replies=list,
+        phases=list,
+        stages=list,
+    )
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(search_report(store))
+    printed = console.export_text()
+    assert "Judge, iteration 2: 0 % of pairs in the order of the scores, Spearman -1.00 (n = 3)" in printed
+    assert "Judge, iteration 1" not in printed
 
 
 def test_a_program_stopped_in_a_race_says_nothing_about_the_judge() -> None:

@@ -36,7 +36,7 @@ def usable_device(name: str) -> torch.device:
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """How many cores this process may keep busy, at least 1: those it may run on, and no more than a container's quota of time.
 
-    More threads than this wait for one another: training by sixteen threads on two cores' time is slower than by one.
+    More threads than this wait for one another.
 
     Args:
         cgroup: where the control group of this container is mounted, version 2 or 1.

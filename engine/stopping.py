@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -48,8 +48,13 @@ def _watch(read: int, request_stop: Callable[[str], None], go_on_by: str) -> Non
         if numbers[0] not in SIGNALS:
             continue
         if asked:
-            os.write(2, f"\nstopped at once; nothing finished is lost. Go on with: {go_on_by}\n".encode())
+            _say(f"stopped at once; nothing finished is lost. Go on with: {go_on_by}")
             os._exit(130)
         asked = True
         request_stop("Ctrl-C" if numbers[0] == signal.SIGINT else "asked to end")
-        os.write(2, b"\nstopping when the step in work is done; Ctrl-C again stops at once\n")
+        _say("stopping when the step in work is done; Ctrl-C again stops at once")
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, f"\n{line}\n".encode())

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,10 +101,13 @@ def test_a_second_ctrl_c_stops_at_once_whatever_a_thread_is_doing(work: str) -> 
         cwd=ROOT,
     ) as process:
         assert process.stdout is not None
+        watchdog = threading.Timer(60, process.kill)  # or leaving this block would wait for a process that hangs
+        watchdog.start()
         for line in process.stdout:
             printed.append(line)
             if "ready" in line or "stopping when the step in work is done; Ctrl-C again stops at once" in line:
                 process.send_signal(signal.SIGINT)
+    watchdog.cancel()
     assert process.returncode == 130
     assert "stopped at once; nothing finished is lost. Go on with: mergewright resume runs/x" in "".join(printed)
     assert "Traceback" not in "".join(printed)

@@ -117,7 +117,8 @@ def apply_command(
 
     Example: mergewright apply ties --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --out merged
     """
-    from merges.apply import apply_plan, cores, refuse
+    from merges.apply import apply_plan, refuse
+    from merges.cores import usable_cores
     from merges.devices import cuda, fitted
     from merges.target import check_absent
     from sandbox import Sandbox
@@ -125,7 +126,7 @@ def apply_command(
     origin, limits, plan = _planned(
         program, base, expert or [], merge, numbers(param), seed, _bytes(max_memory), timeout, memory_mb, unsafe
     )
-    threads = workers or cores()
+    threads = workers or usable_cores()
     accelerator = cuda() if device == "cuda" else None
     plan = fitted(plan, accelerator) if accelerator is not None else plan
     if dry_run:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.host import usable_cores
 from engine import locations
 from engine.rundir import RECORDED_PACKAGES, package_version
+from merges.cores import usable_cores
 from sandbox import Isolation, Sandbox
 from sandbox.confinement.layers import LAYERS
 

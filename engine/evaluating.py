@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from benchmarks.evaluators import Evaluator, TransformersEvaluator
-from benchmarks.host import usable_cores
 from benchmarks.vllm_evaluator import VLLMEvaluator
 from benchmarks.vllm_process import VLLMSettings
 from engine.config import EvaluatorSection, ModelsSection
+from merges.cores import usable_cores
 
 
 def thread_count(models: ModelsSection) -> int:

@@ -24,7 +24,6 @@ from typing import Any, TextIO
 import torch
 from blake3 import blake3
 
-from benchmarks.host import usable_cores
 from engine import locations
 from engine.bench import Bench
 from engine.config import CampaignConfig
@@ -33,6 +32,7 @@ from engine.errors import HostError, RunError
 from engine.evaluating import thread_count
 from engine.hashing import problems_hash, weights_hash
 from engine.suites import problems_of
+from merges.cores import usable_cores
 
 RECORDED_PACKAGES = (
     "mergewright",

@@ -7,7 +7,6 @@ bounded however large the model is, and a killed run goes on where it was.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from merges.adapters import Adapted, is_adapter
 from merges.chat_templates import write_template
 from merges.checkpoints import Checkpoint
 from merges.contract import checked_parameters
+from merges.cores import usable_cores
 from merges.devices import cuda, device_name, fitted
 from merges.input_hashes import default_cache, file_hashes
 from merges.layout import INDEX_FILE, index_json
@@ -42,7 +42,7 @@ from merges.views import folder_of
 from merges.weights import Weights
 from sandbox import Sandbox
 
-__all__ = ["COPIED_FILES", "apply_plan", "apply_program", "apply_recipe", "cores", "open_named", "plan_merge", "refuse"]
+__all__ = ["COPIED_FILES", "apply_plan", "apply_program", "apply_recipe", "open_named", "plan_merge", "refuse"]
 
 COPIED_FILES = (
     "config.json",
@@ -181,7 +181,7 @@ def apply_plan(
     digest = plan.digest() if device is None else f"{plan.digest()} {device_name(device)}"
     with staged(target, plan.weight_bytes, digest) as folder:
         with OutputFiles(folder, plan.shards, digest) as output:
-            merge_tensors(plan, output, sandbox, workers or cores(), progress, device)
+            merge_tensors(plan, output, sandbox, workers or usable_cores(), progress, device)
             hashes = dict(output.done)
         (folder / JOURNAL_FILE).unlink()
         if len(plan.shards) > 1:
@@ -231,11 +231,6 @@ def refuse(plan: Plan) -> None:
     if plan.problems:
         more = f" (and {len(plan.problems) - 1} more: --dry-run lists them)" if len(plan.problems) > 1 else ""
         raise type(plan.problems[0])(str(plan.problems[0]) + more)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _opened(model: str | Path | Weights, base: Weights | None = None) -> Weights:

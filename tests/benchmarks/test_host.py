@@ -1,8 +1,5 @@
 """What the machine lacks is one line: a device is the user's to choose, memory the host's to have."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -17,7 +14,7 @@ from benchmarks import (
     load_benchmark,
     score,
 )
-from benchmarks.host import memory_for, usable_cores, usable_device
+from benchmarks.host import memory_for, usable_device
 
 
 class Hungry(ScriptedEvaluator):
@@ -100,26 +97,3 @@ def test_devices_that_are_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert (usable_device("cuda"), usable_device("cuda:1")) == (torch.device("cuda"), torch.device("cuda:1"))
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, 8),
-        ({"cpu.max": "max 100000"}, 8),
-        ({"cpu.max": "200000 100000"}, 2),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "1600000 100000"}, 8),
-        ({"cpu.max": "what is this"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
-        ({"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 3),
-    ],
-)
-def test_a_containers_quota_bounds_the_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    assert usable_cores(tmp_path) == expected

@@ -23,7 +23,7 @@ from benchmarks.scores import Score, check_prompts, score
 from benchmarks.statistics import ItemBits
 from benchmarks.suite import Suite
 from engine import locations
-from engine.config import CampaignConfig, limits_of
+from engine.config import CampaignConfig, ModelsSection, limits_of
 from engine.errors import ConfigError
 from engine.evaluating import open_evaluator
 from engine.hashing import tensor_hash
@@ -81,6 +81,21 @@ def expert_names(references: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def open_checkpoints(models: ModelsSection) -> tuple[Checkpoint, Mapping[str, Checkpoint], tuple[str, ...]]:
+    """Seed, experts by the names that programs see, and the parameters that are merged.
+
+    Raises:
+        MergeUserError: a model cannot be used, or does not fit the others.
+    """
+    base = Checkpoint.open(locations.model(models.base))
+    references = tuple(locations.model(reference) for reference in models.experts)
+    experts = {name: Checkpoint.open(path) for name, path in zip(expert_names(models.experts), references, strict=True)}
+    twin = base.tied_duplicate()  # merged apart from the embedding it repeats, it could come to differ
+    names = tuple(n for n in mergeable(base, select(base.names, models.merge)) if n != twin)
+    check_compatible(base, experts, names)
+    return base, experts, names
+
+
 def open_sandbox(config: CampaignConfig, *, allow_none: bool = False) -> Sandbox:
     """A sandbox with the campaign's limits.
 
@@ -131,15 +146,7 @@ class Bench:
 
     def _open_models(self, opened: ExitStack) -> None:
         models = self.config.models
-        base_path = locations.model(models.base)
-        self.base = Checkpoint.open(base_path)
-        references = tuple(locations.model(reference) for reference in models.experts)
-        self.experts = {
-            name: Checkpoint.open(path) for name, path in zip(expert_names(models.experts), references, strict=True)
-        }
-        twin = self.base.tied_duplicate()  # merged apart from the embedding it repeats, it could come to differ
-        self.names = tuple(n for n in mergeable(self.base, select(self.base.names, models.merge)) if n != twin)
-        check_compatible(self.base, self.experts, self.names)
+        self.base, self.experts, self.names = open_checkpoints(models)
         jobs = task_jobs(self.base, self.experts, self.names, run_seed=self.config.campaign.seed, program_id="")
         self._bases = {job.name: job.base for job in jobs if job.base is not None}
         self._packed = opened.enter_context(closing(self.sandbox.pack(jobs)))
@@ -148,7 +155,11 @@ class Bench:
         self.dev = open_suite(self.config, "dev")
         self.test = Sealed(self.config, self.dev)
         self.evaluator: Evaluator = opened.enter_context(
-            closing(open_evaluator(self.config.evaluator, models, base_path, batch=self.config.benchmark.batch))
+            closing(
+                open_evaluator(
+                    self.config.evaluator, models, locations.model(models.base), batch=self.config.benchmark.batch
+                )
+            )
         )
         for suite in (self.dev, self.test.suite):
             check_prompts(self.evaluator, suite)  # one that is too long shows now, not after the search

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.syntax import Syntax
@@ -14,7 +16,11 @@ from engine.finale import Row
 from engine.records import Assessment, Candidate, Program
 from engine.tables import asked, final_cells, percent, printable
 
+if TYPE_CHECKING:
+    from engine.effect import Effect
+
 Fact = tuple[str, object]
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 def candidate_page(
@@ -37,6 +43,38 @@ def candidate_page(
             grid.add_row(Text(key, style="dim"), Text(printable(str(value))))
     source = printable(candidate.program.source, keep="\n\t")
     return Group(grid, Text(), Syntax(source, "python", line_numbers=True, word_wrap=True))
+
+
+def effect_table(found: Sequence[Effect]) -> RenderableType:
+    """What a program makes of each kind of tensor: lowest and highest over its layers."""
+    table = Table(title="Effect: the nearest weighted sum of the task vectors", title_justify="left")
+    table.add_column("tensors")
+    experts = list(found[0].weights) if found else []
+    for name in (*experts, "rest %", "size", "density %"):
+        table.add_column(printable(name), justify="right")
+    for kind, members in _by_kind(found).items():
+        weights = [_span([one.weights[expert] for one in members], ".2f") for expert in experts]
+        rest = _span([100 * one.rest for one in members], ".1f")
+        size = _span([one.size for one in members], ".2f")
+        table.add_row(Text(kind), *weights, rest, size, _span([100 * one.density for one in members], ".0f"))
+    note = (
+        "rest: share of the merged vector's squared norm that no weighted sum explains; size: its norm over the mean norm of the experts' vectors; "
+        "density: entries that are not 0"
+    )
+    return Group(table, Text(note, style="dim"))
+
+
+def _by_kind(found: Sequence[Effect]) -> Mapping[str, list[Effect]]:
+    """Tensors of one kind together, layer by layer: `model.layers.*.mlp.up_proj.weight` and its like."""
+    kinds: dict[str, list[Effect]] = {}
+    for one in found:
+        kinds.setdefault(_LAYER.sub("*", one.tensor), []).append(one)
+    return kinds
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} … {high}"
 
 
 def _written(candidate: Candidate) -> Iterator[Fact]:

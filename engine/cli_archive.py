@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,31 +60,45 @@ def list_candidates(
 def show(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
     program: Annotated[str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number.")],
+    effect: Annotated[
+        bool, typer.Option("--effect", help="Also run it over the run's models and say what it makes of their tensors.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show one program: source, verdict, scores, lineage.
+    """Show one program: source, verdict, scores, lineage, and what it does to the models' tensors.
 
     Example: mergewright archive show runs/pocket-20260101-120000 3fa9c1d2
     """
     from engine import locations, rundir, tables
-    from engine.candidate_page import candidate_page
+    from engine.candidate_page import candidate_page, effect_table
     from engine.store import Store
     from engine.summary import candidate_facts, final_facts, lineage
 
     folder = locations.run_folder(run)
     store = Store.in_folder(folder)
+    config = rundir.read_config(folder)
     try:
         candidates, updates = store.candidates(), store.updates()
-        rows = tables.final_rows(rundir.read_config(folder), store)
+        rows = tables.final_rows(config, store)
     finally:
         store.close()
     chosen = _choose(candidates, program, run)
     related = lineage(candidates, updates, chosen)
     final = next((r for r in rows if (r.final.kind, r.final.name) == ("discovered", chosen.program.id)), None)
-    if as_json:
-        print(json.dumps({**candidate_facts(chosen, related), "test": final_facts(final) if final else None}))
+    if not effect:
+        found = None
     else:
-        tables.wide_console().print(candidate_page(chosen, related, final))
+        from engine.effect import effects
+
+        found = list(effects(config, chosen.program.source))
+    if as_json:
+        facts = {**candidate_facts(chosen, related), "test": final_facts(final) if final else None}
+        print(json.dumps(facts | ({} if found is None else {"effect": [asdict(one) for one in found]})))
+        return
+    console = tables.wide_console()
+    console.print(candidate_page(chosen, related, final))
+    if found is not None:
+        console.print(effect_table(found))
 
 
 @archive_app.command()

@@ -335,6 +335,17 @@ def test_archive_show_has_source_scores_and_lineage(mergewright: Call, run_folde
     assert (facts["verdict"], facts["reason"], facts["line"]) == ("failed", "exception", 2)
 
 
+def test_archive_show_says_what_a_program_makes_of_the_tensors(mergewright: Call, run_folder: Path) -> None:
+    rows = json.loads(mergewright(f"archive list {run_folder} --json --sort number").out)
+    page = mergewright(f"archive show {run_folder} {rows[0]['id']} --effect").out
+    assert "model.layers.*.mlp.up_proj.weight" in page
+    facts = json.loads(mergewright(f"archive show {run_folder} {rows[0]['id']} --effect --json").out)
+    weights = [weight for one in facts["effect"] for weight in one["weights"].values()]
+    assert weights == pytest.approx([0.3] * len(weights), abs=1e-4)
+    failed = mergewright(f"archive show {run_folder} {rows[3]['id']} --effect")
+    assert (failed.code, failed.err.count("\n")) == (3, 1)
+
+
 def test_archive_show_of_nobody_is_one_line(mergewright: Call, run_folder: Path) -> None:
     result = mergewright(f"archive show {run_folder} ffffffffffff")
     assert result.code == 2

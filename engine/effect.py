@@ -1,0 +1,80 @@
+"""What a program makes of each tensor: the weighted sum of the task vectors that comes nearest, and what no weighted sum explains.
+
+Every merge of task vectors can be held against the plainest one, Σ wᵢ·vᵢ: where the rest is 0 the program is that sum with these weights; where it is not, the
+rest is what trimming, signs or masks do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engine.bench import open_checkpoints, open_sandbox
+from engine.config import CampaignConfig
+from merges.contract import program_error, program_id
+from merges.task_vectors import task_jobs
+from sandbox import TensorJob
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One tensor.
+
+    Attributes:
+        tensor: parameter name.
+        weights: expert → its weight in the weighted sum nearest to the merged vector (least squares; of several the smallest); any number.
+        rest: share of the merged vector's squared norm that this sum leaves, 0..1; 0 where the merged vector is 0.
+        size: norm of the merged vector over the mean norm of the experts' vectors, 0 or more; 0 where these are all 0.
+        density: share of the merged vector's entries that are not 0, 0..1.
+    """
+
+    tensor: str
+    weights: Mapping[str, float]
+    rest: float
+    size: float
+    density: float
+
+
+def effect(job: TensorJob, merged: torch.Tensor) -> Effect:
+    """The effect on one tensor.
+
+    Args:
+        job: with the task vectors.
+        merged: what the program made of them, in their shape.
+    """
+    vectors = np.stack([vector.numpy().ravel() for vector in job.vectors.values()]).astype(np.float64)
+    result = merged.to(torch.float64).numpy().ravel()
+    products, against = vectors @ vectors.T, vectors @ result
+    weights = np.linalg.lstsq(products, against, rcond=None)[0]
+    norm, lengths = float(result @ result), np.sqrt(np.diag(products))
+    left = result - weights @ vectors
+    mean = float(lengths.mean())
+    return Effect(
+        tensor=job.name,
+        weights={name: float(weight) for name, weight in zip(job.vectors, weights, strict=True)},
+        rest=min(1.0, float(left @ left) / norm) if norm else 0.0,
+        size=norm**0.5 / mean if mean else 0.0,
+        density=float(np.count_nonzero(result)) / result.size if result.size else 0.0,
+    )
+
+
+def effects(config: CampaignConfig, source: str) -> Iterator[Effect]:
+    """The effect of a program on every tensor that a campaign merges, one after the other: no more than one is in memory.
+
+    Raises:
+        ProgramError: it fails on a tensor.
+        ConfigError, MergeUserError: something the campaign names cannot be used.
+    """
+    base, experts, names = open_checkpoints(config.models)
+    seed, program = config.campaign.seed, program_id(source)
+    with closing(open_sandbox(config)) as sandbox:
+        for name in names:
+            jobs = task_jobs(base, experts, (name,), run_seed=seed, program_id=program)
+            result = sandbox.execute(source, jobs)
+            if result.outputs is None:
+                raise program_error(program, result.reason, result.detail, result.line)
+            yield effect(jobs[0], result.outputs[name])

@@ -11,6 +11,7 @@ def quiet_libraries() -> None:
     """Silence progress bars and advice of transformers, datasets, TRL; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     import datasets
     import transformers
 

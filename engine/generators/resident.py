@@ -89,10 +89,12 @@ class ResidentModel:
         return hasattr(self.model, "peft_config")
 
     def without_adapter(self) -> None:
-        """Take the adapter off, and leave the weights under it as they are."""
-        if self.has_adapter:
+        """Take the adapter off, and leave the weights under it as they are; also one that a trainer that failed had only begun to put on."""
+        if hasattr(self.model, "unload"):
             self.model = self.model.unload()
-            restored(self.model)
+        elif not _torn_off(self.model):
+            return
+        restored(self.model)
 
     def _adopt_adapter(self, folder: str) -> None:
         from peft import PeftModel, set_peft_model_state_dict
@@ -157,6 +159,17 @@ def _loading(folder: str) -> Iterator[None]:
             f"generator.model '{folder}': expected a folder or hub id with config, tokenizer and safetensors, got: {first[:160]}; "
             "check the path or fetch the model again"
         ) from error
+
+
+def _torn_off(model: Any) -> bool:
+    """Put the layers under an adapter back into a model that is not of peft; whether there were any."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
+    for name, layer in layers:
+        model.set_submodule(name, layer.get_base_layer())
+    vars(model).pop("peft_config", None)
+    return bool(layers)
 
 
 def restored(model: Any) -> None:

@@ -1,6 +1,7 @@
 """Direct preference optimisation (https://arxiv.org/abs/2305.18290) by TRL, with the loss variants that it has.
 
-The reference is the model that the update starts from: with an adapter it is that model with the adapter off, so no second copy is held.
+The reference is the model that the update starts from. Its log-probabilities are taken once, before the first step: no second copy of a model is held, and an
+update of several epochs asks it once.
 """
 
 from __future__ import annotations
@@ -48,5 +49,6 @@ def dpo_trainer(model: Any, lesson: Lesson, section: LearnSection, common: Mappi
         loss_weights=[1.0, *([section.sft] if section.sft else [])],
         label_smoothing=section.label_smoothing,
         max_length=None,
+        precompute_ref_log_probs=True,
     )
     return DPOTrainer(model=model, args=config, train_dataset=Dataset.from_list(list(lesson.rows)), **more)

@@ -55,5 +55,6 @@ def kto_trainer(model: Any, lesson: Lesson, section: LearnSection, common: Mappi
         desirable_weight=max(1.0, bad / good),
         undesirable_weight=max(1.0, good / bad),
         max_length=None,
+        precompute_ref_log_probs=True,  # as in dpo.py
     )
     return KTOTrainer(model=model, args=config, train_dataset=Dataset.from_list(list(lesson.rows)), **more)

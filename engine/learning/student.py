@@ -3,7 +3,7 @@
 | | `keep_as` "model" | "adapter" |
 |---|---|---|
 | trained | a fresh LoRA adapter (alpha = rank), merged when kept; `lora_rank` 0: all weights | one adapter over the first generator, trained on |
-| reference of DPO and KTO | the model that the lesson starts from, with the adapter off; of all weights: read from the folder that the attempt starts from | a frozen copy of the adapter |
+| reference of DPO and KTO | the model that the lesson starts from, asked before the first step | the same; a frozen copy of the adapter, for the gate's divergence |
 | a version on disk | a plain model folder | the adapter alone |
 
 What is not kept is undone by reading the version before again.
@@ -112,25 +112,23 @@ class Student:
         self._settle()
         goes_on = resident.has_adapter  # trained further; there is none with keep_as "model"
         adapted = bool(section.lora_rank) and not goes_on
-        if not goes_on:
-            resident.model.name_or_path = self._start  # where TRL finds the reference, if all weights are trained
         resident.touched()
         before = _adapter_of(resident.model) if goes_on else {}
         torch.manual_seed(seed)
         history: list[Mapping[str, float]] = []
         with _disk_for(self._work):
-            trainer = lesson.trainer(
-                resident.model,
-                lesson,
-                section,
-                self._common(rate, seed, len(lesson.rows)),
-                processing_class=resident.tokenizer,
-                peft_config=_lora(section.lora_rank) if adapted else None,
-                callbacks=[_watching(check, history)],
-            )
-            _silence(trainer)
-            resident.model = trainer.accelerator.unwrap_model(trainer.model)
             try:
+                trainer = lesson.trainer(
+                    resident.model,
+                    lesson,
+                    section,
+                    self._common(rate, seed, len(lesson.rows)),
+                    processing_class=resident.tokenizer,
+                    peft_config=_lora(section.lora_rank) if adapted else None,
+                    callbacks=[_watching(check, history)],
+                )
+                _silence(trainer)
+                resident.model = trainer.accelerator.unwrap_model(trainer.model)
                 trainer.train()
             except BaseException:
                 self._unlearn(before, adapted=adapted)

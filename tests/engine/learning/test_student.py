@@ -274,6 +274,50 @@ def test_want_of_memory_halves_the_batch_down_to_one(
         student(resident, tmp_path).train(LESSONS["dpo"], rate=3e-4, seed=3)
 
 
+def test_want_of_memory_while_the_reference_is_asked_leaves_no_adapter_half_put_on(
+    resident: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import DPOTrainer
+
+    ask, asked = DPOTrainer._precompute_ref_logps, []
+
+    def scarce(self: DPOTrainer, dataset: object, name: str, batch: int) -> object:
+        asked.append(batch)
+        if batch > 2:
+            raise MemoryError
+        return ask(self, dataset, name, batch)
+
+    monkeypatch.setattr(DPOTrainer, "_precompute_ref_logps", scarce)
+    before = weights(resident)
+    for rank in (8, 0):
+        one = student(resident, tmp_path, lora_rank=rank)
+        figures = one.train(LESSONS["dpo"], rate=3e-4 if rank else 1e-4, seed=3)
+        assert (figures["batch"], figures["steps"]) == (2, 6)
+        one.forget()
+        assert same(weights(resident), before)
+        assert not resident.has_adapter
+    assert asked == [4, 2, 4, 2]
+
+
+@pytest.mark.parametrize(("name", "trainer"), [("dpo", "DPOTrainer"), ("kto", "KTOTrainer")])
+def test_of_all_weights_no_second_model_is_read(
+    resident: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trainer: str
+) -> None:
+    import trl
+
+    train, references = getattr(trl, trainer).train, []
+
+    def seen(self: object, *arguments: object, **more: object) -> object:
+        references.append(self.ref_model)  # type: ignore[attr-defined]
+        return train(self, *arguments, **more)
+
+    monkeypatch.setattr(getattr(trl, trainer), "train", seen)
+    one = student(resident, tmp_path, name, lora_rank=0)
+    one.train(LESSONS[name], rate=1e-4, seed=3)
+    one.forget()
+    assert references == [None]
+
+
 def test_whoever_stops_the_training_leaves_nothing(resident: ResidentModel, tmp_path: Path) -> None:
     def stop() -> None:
         raise Interrupted("asked to")

@@ -85,6 +85,12 @@ class GeneratorSection(_Section):
     price_read: Annotated[float, Field(ge=0.0)] = 0.0
     price_written: Annotated[float, Field(ge=0.0)] = 0.0
 
+    @model_validator(mode="after")
+    def _asked_in_its_terms(self) -> GeneratorSection:
+        if self.kind == "endpoint" and self.top_k:
+            raise ValueError("top_k 0 for kind 'endpoint', whose interface has none (top_p does nearly the same)")
+        return self
+
     def temperature_in(self, iteration: int) -> float:
         """temperature / (1 + decay · (iteration − 1)), as in Self-Developing; iterations count from 1."""
         return self.temperature / (1 + self.temperature_decay * (iteration - 1))
@@ -285,6 +291,14 @@ class LearnSection(_Section):
         return pairs
 
     @model_validator(mode="after")
+    def _trainers_take_it(self) -> LearnSection:
+        if self.loss == "exo_pair" and not self.label_smoothing:
+            raise ValueError("label_smoothing above 0 with loss 'exo_pair', such as 0.001")
+        if self.method == "kto" and self.batch < 2:
+            raise ValueError("batch of 2 at least with method 'kto', which compares within a batch (got 1)")
+        return self
+
+    @model_validator(mode="after")
     def _adapters_have_a_rank(self) -> LearnSection:
         if self.keep_as == "adapter" and not self.lora_rank:
             raise ValueError("lora_rank above 0 with keep_as 'adapter' (all weights were trained)")
@@ -326,7 +340,7 @@ class GateSection(_Section):
     """When an update of the generator is taken back (`engine/learning/gate.py`): bounds on a probe of `programs` with the fixed prompt,
     sampled as in the iteration to come.
 
-    `valid_drop`: the share that works may fall by so much. `distinct`: least share of the working ones that behave differently. `repeats`: largest
+    `valid_drop`: the share that works may fall by so much, and to a quarter of what it was. `distinct`: least share of the working ones that behave differently. `repeats`: largest
     share of exact repeats. `kl`: largest divergence from the version before, nats a token. `retries`: each at half the learning rate.
     """
 

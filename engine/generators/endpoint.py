@@ -4,9 +4,9 @@
 |---|---|
 | answers | the draft; tokens and cost are counted |
 | answers without text, or with nonsense | a draft without a program, which fails with its reason as any other |
-| rate limit (429), 5xx, time-out, lost connection | asked again `retries` times, with growing pauses, longer where the server asks for it |
-| … and again | HostError; what was answered is kept, and a resumed run asks for the rest only |
-| refuses the key, the model or the request (400 to 404, 422) | ConfigError at once |
+| rate limit (429), 408, 409, 5xx, time-out, lost connection | asked again `retries` times, with growing pauses, up to two minutes where the server asks for it |
+| … and again, or asks for more than that | HostError; what was answered is kept, and a resumed run asks for the rest only |
+| refuses the key, the model or the request (any other 4xx) | ConfigError at once |
 
 Every answer is kept by (model, prompt, sampling) as soon as it is there: nothing is paid twice. The key is read from an environment variable and is
 in no file, message or archive.
@@ -29,8 +29,8 @@ from engine.generators.language_model import parents
 from engine.generators.protocol import Draft
 from engine.records import Candidate, Sampling, Task
 
-REFUSED = (400, 401, 403, 404, 422)
-"""Statuses that asking again does not mend."""
+MENDED_BY_WAITING = (408, 409, 429)
+"""Of the 4xx; asking again does not mend the others."""
 
 
 class Replies(Protocol):
@@ -75,6 +75,7 @@ class EndpointGenerator:
                 "generator.kind 'endpoint': expected the package openai, got none; pip install 'mergewright[endpoint]'"
             ) from error
         self._openai: Any = openai
+        self._secret = key if section.api_key_env else ""
         self._client = openai.OpenAI(
             base_url=section.base_url, api_key=key, max_retries=section.retries, timeout=section.timeout_seconds
         )
@@ -115,20 +116,26 @@ class EndpointGenerator:
         try:
             reply = self._client.chat.completions.create(**request)
         except self._openai.APIStatusError as error:
-            said = " ".join(str(error.message).split())[:200]
-            if error.status_code in REFUSED:
+            status, said = error.status_code, self._said(error.message)
+            if 400 <= status < 500 and status not in MENDED_BY_WAITING:
                 raise ConfigError(
-                    f"{where}: expected an answer of '{self._section.model}', got status {error.status_code}: {said}; correct the model, the key or the URL"
-                ) from error
+                    f"{where}: expected an answer of '{self._section.model}', got status {status}: {said}; correct the model, the key or the URL"
+                ) from None
             raise HostError(
-                f"{where}: expected an answer, got status {error.status_code} after {self._section.retries} more attempts: {said}; resume later"
-            ) from error
-        except (self._openai.APIError, json.JSONDecodeError) as error:
-            said = " ".join(str(error).split())[:200]
+                f"{where}: expected an answer, got status {status} (generator.retries {self._section.retries}): {said}; resume later"
+            ) from None
+        except self._openai.APIConnectionError as error:
             raise HostError(
-                f"{where}: expected an answer, got none after {self._section.retries} more attempts ({said}); resume when the server is back"
-            ) from error
+                f"{where}: expected an answer, got none (generator.retries {self._section.retries}): {self._said(error)}; resume when the server is back"
+            ) from None
+        except (self._openai.APIError, ValueError):  # a body that is no JSON, or no text at all
+            reply = None
         return _read(reply, self._section)
+
+    def _said(self, words: object) -> str:
+        """A server's own words in one line, without the key, which some repeat."""
+        line = " ".join(str(words).split())[:200]
+        return line.replace(self._secret, "…") if self._secret else line
 
     def tell(self, assessed: Sequence[Candidate]) -> None:
         """See `Generator.tell`."""
@@ -143,14 +150,14 @@ class EndpointGenerator:
 
 def _read(reply: Any, section: GeneratorSection) -> dict[str, Any]:
     """Text, tokens and cost of a reply, whatever a server has put into it."""
-    choices = getattr(reply, "choices", None) or []
-    message = getattr(choices[0], "message", None) if choices else None
+    choices = getattr(reply, "choices", None)
+    message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
     text = getattr(message, "content", None)
     usage = getattr(reply, "usage", None)
     tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
     read, written = (count if isinstance(count, int) and count >= 0 else 0 for count in tokens.values())
     return {
-        "text": text if isinstance(text, str) else "",
+        "text": text.encode("utf-8", "replace").decode() if isinstance(text, str) else "",  # half a surrogate is no text
         "prompt_tokens": read,
         "completion_tokens": written,
         "cost": (read * section.price_read + written * section.price_written) / 1e6,

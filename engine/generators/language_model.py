@@ -41,13 +41,13 @@ class LanguageModelGenerator:
         self.forms = Forms(self.resident.tokenizer, section.prompt, folder)
 
     def write(self, places: Sequence[Sampling], tasks: Sequence[Task]) -> list[Draft]:
-        """See `Generator.write`; the whole batch is decoded together."""
+        """See `Generator.write`."""
         return self.forms.written(tasks, lambda asked: self.complete(asked, places))
 
     def complete(
         self, asked: Sequence[str], places: Sequence[Sampling], *, max_new_tokens: int | None = None
     ) -> list[str]:
-        """What the model writes after each prompt, sampled as its place says."""
+        """What the model writes after each prompt, sampled as its place says; at most `generator.batch` of them decoded together."""
         from engine.sampling import sample_texts
 
         with memory_for("writing programs", "set a smaller generator.batch, or free some"):
@@ -60,7 +60,7 @@ class LanguageModelGenerator:
                 top_k=places[0].top_k,
                 seeds=[place.seed for place in places],
                 max_new_tokens=max_new_tokens or self._section.max_new_tokens,
-                batch=len(places),
+                batch=self._section.batch,
                 special_tokens=self.forms.special_tokens,
             )
 

@@ -44,7 +44,7 @@ class ResidentModel:
         from transformers import AutoModelForCausalLM
 
         place = usable_device(device)
-        folder = located(folder)
+        self._called, folder = folder, located(folder)
         self.tokenizer: Any = open_tokenizer(folder)
         with _loading(folder), memory_for(f"generator.model '{folder}'", "free some, or take a smaller model"):
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
@@ -52,12 +52,17 @@ class ResidentModel:
         self.base = folder
         self._holds = folder
 
+    def folder_of(self, version: str) -> str:
+        """Where a version lies: its folder, or the model that this one was opened from by whatever name, a hub id too."""
+        return self.base if version == self._called else version
+
     def adopt(self, folder: str) -> None:
-        """Take over another version's weights, in place.
+        """Take over another version's weights, in place. Tensors that the model has no place for are left out, as transformers does on loading.
 
         Raises:
             RunError: the folder is gone, or is no version of this model.
         """
+        folder = self.folder_of(folder)
         try:
             if (Path(folder) / ADAPTER_FILE).is_file():
                 self._adopt_adapter(folder)
@@ -113,7 +118,7 @@ class ResidentModel:
         with torch.no_grad():
             for file in sorted(Path(folder).glob("*.safetensors")):
                 with safe_open(file, framework="pt") as handle:
-                    for name in handle.keys():  # noqa: SIM118 - not a dict
+                    for name in held.keys() & handle.keys():
                         held[name].copy_(handle.get_tensor(name))
                         missing.discard(name)
         if missing:

@@ -21,6 +21,10 @@ from merges.probes import behaviour_hash
 from sandbox import ExecutionResult
 
 
+LEAST_OF_BEFORE = 0.25
+"""Share of what worked before that has to work after, of a generator whose programs seldom work."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """What a generator writes, in figures.
@@ -73,10 +77,9 @@ def probe(
 def refusals(section: GateSection, before: Probe, after: Probe) -> list[str]:
     """Why an update is taken back, one text for each bound that does not hold; none: it stays."""
     reasons = []
-    if after.valid < before.valid - section.valid_drop:
-        reasons.append(
-            f"valid {100 * after.valid:.0f} % after {100 * before.valid:.0f} %, more than {100 * section.valid_drop:.0f} points less"
-        )
+    least = max(before.valid - section.valid_drop, before.valid * LEAST_OF_BEFORE)
+    if after.valid < least:
+        reasons.append(f"valid {100 * after.valid:.0f} % after {100 * before.valid:.0f} %, below {100 * least:.0f} %")
     if after.distinct < section.distinct:
         reasons.append(
             f"distinct behaviour {100 * after.distinct:.0f} % of the valid, below {100 * section.distinct:.0f} %"

@@ -1,12 +1,14 @@
 """KTO (https://arxiv.org/abs/2402.01306) by TRL, for sparse runs: no pairs, every program is desirable or not.
 
-Desirable are the better half of the latest iteration's scored programs and the elite of the earlier ones; undesirable the bottom share, and every
-program that was refused or failed. The two sides weigh alike, however many there are of each.
+Desirable are the better half of the latest iteration's scored programs and the elite of the earlier ones; undesirable the bottom share below that half, and
+every program that was refused or failed. The two sides weigh alike, however many there are of each, and come mixed: TRL takes the rows in their order, and
+the divergence that it holds a batch against is estimated on the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from engine.config import CampaignConfig, LearnSection
@@ -14,7 +16,9 @@ from engine.generators import LanguageModelGenerator
 from engine.learning.lesson import Lesson, Row
 from engine.learning.pairs import Past, elite
 from engine.ranking import scored_best_first
-from engine.records import Outcome
+from engine.records import Candidate, Outcome
+
+LEAST_BATCH = 2  # a batch estimates its own divergence from programs that are not each other's
 
 
 class Kto:
@@ -27,19 +31,27 @@ class Kto:
         section = config.learn
         latest = past.by_iteration[past.latest]
         ranked = scored_best_first(latest)
-        good = ranked[: -(-len(ranked) // 2)] + elite(past, section.elite)
-        low = [c for c in ranked[len(ranked) - len(ranked) // 2 :] if c.score != ranked[0].score]
+        half = ranked[: -(-len(ranked) // 2)]
+        good = half + elite(past, section.elite)
+        low = [c for c in ranked[len(half) :] if c.score != half[-1].score]
         failed = [c for c in latest if c.assessment.outcome in (Outcome.REJECTED, Outcome.FAILED)]
         bad = low[-section.bottom(len(ranked)) :] + failed
         if not good or not bad:
             return
-        rows: list[Row] = [
-            {"prompt": c.program.prompt, "completion": c.program.text, "label": label}
-            for label, side in ((True, good), (False, bad))
-            for c in side
-        ]
+        rows = _mixed(good, bad, random.Random(past.seed))
         record = {"desirable": [c.number for c in good], "undesirable": [c.number for c in bad]}
-        yield Lesson(rows, kto_trainer, record=record)
+        yield Lesson(rows, kto_trainer, record=record, least_batch=LEAST_BATCH)
+
+
+def _mixed(good: Sequence[Candidate], bad: Sequence[Candidate], rng: random.Random) -> list[Row]:
+    """Each side in any order, and the two spread evenly over each other."""
+    placed = [
+        ((index + 0.5) / len(side), label, candidate)
+        for label, side in ((True, good), (False, bad))
+        for index, candidate in enumerate(rng.sample(side, len(side)))
+    ]
+    placed.sort(key=lambda one: one[:2])
+    return [{"prompt": c.program.prompt, "completion": c.program.text, "label": label} for _, label, c in placed]
 
 
 def kto_trainer(model: Any, lesson: Lesson, section: LearnSection, common: Mapping[str, Any], **more: Any) -> Any:

@@ -44,12 +44,14 @@ class Lesson:
         trainer: makes the trainer.
         held_out: for the loss that stops it early, where it has one.
         record: what the archive remembers of the choice; JSON.
+        least_batch: smallest batch that the trainer takes.
     """
 
     rows: Sequence[Row]
     trainer: MakeTrainer
     held_out: Sequence[Row] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    least_batch: int = 1
 
 
 class Method(Protocol):

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ class Student:
     Args:
         resident: the model to be trained; it holds the version before.
         section: of the campaign.
-        previous: folder of the version before.
+        previous: folder of the version before, or the name that the resident model was opened by.
         start: whether training goes on from that version or from the untrained model.
         folder: where versions lie; what is in work lies beside them until it is whole.
         device: "cpu" or "cuda".
@@ -59,8 +60,8 @@ class Student:
         device: str = "cpu",
     ) -> None:
         self._resident, self._section = resident, section
-        self._previous, self._device = previous, device
-        self._start = previous if start == "previous" else resident.base
+        self._previous, self._device = resident.folder_of(previous), device
+        self._start = self._previous if start == "previous" else resident.base
         self._work = folder / ".training"
         self._batch = section.batch
         self._lessons = 0
@@ -89,7 +90,7 @@ class Student:
             Figures: examples, steps, first and last loss (None where none is finite), held-out losses by epoch, batch, rate.
 
         Raises:
-            BenchmarkError: the memory does not suffice for a batch of one.
+            BenchmarkError: the memory does not suffice for the smallest batch.
             HostError: the disk does not suffice.
         """
         while True:
@@ -100,11 +101,11 @@ class Student:
                     raise
                 # Of all weights, those of an earlier lesson are nowhere else: it cannot be taken again.
                 whole_again = self._section.lora_rank or not self._lessons
-                if self._batch == 1 or not whole_again:
+                if self._batch <= lesson.least_batch or not whole_again:
                     raise BenchmarkError(
-                        "training the generator: expected enough memory for a batch of one, got none; free some, or take a lower learn.lora_rank"
+                        f"training the generator: expected enough memory for a batch of {self._batch}, got none; free some, or take a lower learn.lora_rank"
                     ) from error
-                self._batch = max(1, self._batch // 2)
+                self._batch = max(lesson.least_batch, self._batch // 2)
 
     def _learn(self, lesson: Lesson, rate: float, seed: int, check: Callable[[], None]) -> dict[str, Any]:
         resident, section = self._resident, self._section
@@ -114,6 +115,7 @@ class Student:
         adapted = bool(section.lora_rank) and not goes_on
         resident.touched()
         before = _adapter_of(resident.model) if goes_on else {}
+        lesson = _begun_once(lesson, resident.tokenizer)
         torch.manual_seed(seed)
         history: list[Mapping[str, float]] = []
         with _disk_for(self._work):
@@ -234,6 +236,18 @@ class Student:
     def close(self) -> None:
         """Remove what is left of the work."""
         shutil.rmtree(self._work, ignore_errors=True)
+
+
+def _begun_once(lesson: Lesson, tokenizer: Any) -> Lesson:
+    """Without the begin token of a chat template, where TRL's tokenising puts one there itself: a program is never asked for behind two."""
+    begin = tokenizer.bos_token
+    if not begin or tokenizer(begin).input_ids[:2] != 2 * [tokenizer.bos_token_id]:
+        return lesson
+    train, held_out = (
+        [{**row, "prompt": str(row["prompt"]).removeprefix(begin)} for row in rows]
+        for rows in (lesson.rows, lesson.held_out)
+    )
+    return replace(lesson, rows=train, held_out=held_out)
 
 
 def _adapter_of(model: Any, *, copied: bool = True) -> dict[str, torch.Tensor]:

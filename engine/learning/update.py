@@ -153,10 +153,10 @@ class Update:
         return probe(drafts, self.bench.probe, known)
 
     def _tokens(self, drafts: list[Draft]) -> list[tuple[list[int], list[int]]]:
-        tokenizer = self.generator.resident.tokenizer
+        tokenizer, begun = self.generator.resident.tokenizer, self.generator.forms.special_tokens
         return [
             (
-                tokenizer(d.prompt, add_special_tokens=False).input_ids,
+                tokenizer(d.prompt, add_special_tokens=begun).input_ids,
                 tokenizer(d.text, add_special_tokens=False).input_ids,
             )
             for d in drafts

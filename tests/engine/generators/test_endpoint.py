@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -158,12 +159,38 @@ def test_parents_and_their_scores_are_shown(serve) -> None:
         (200, b"<html>welcome</html>", {"Content-Type": "text/html"}),
         (200, b"{}", {"Content-Type": "application/json"}),
         (200, b"[1, 2]", {"Content-Type": "application/json"}),
+        said("x", choices={"a": 1}),
+        said("x", choices=17),
+        said("x", choices=["y"]),
+        (200, said(WEIGHTED_SUM)[1][:-40], {"Content-Type": "application/json"}),
+        (200, b'{"choices": "\xff\xfe"}', {"Content-Type": "application/json"}),
+        said("I cannot \ud800 say."),
     ],
-    ids=["empty", "null", "number", "refusal", "no choices", "null choices", "no message", "a page", "{}", "a list"],
+    ids=[
+        "empty",
+        "null",
+        "number",
+        "refusal",
+        "no choices",
+        "null choices",
+        "no message",
+        "a page",
+        "{}",
+        "a list",
+        "choices by name",
+        "a number of choices",
+        "a choice of text",
+        "cut off",
+        "no UTF-8",
+        "half a surrogate",
+    ],
 )
 def test_nonsense_is_a_draft_without_a_program(serve, answer: Answer) -> None:
     server = serve(lambda *_: answer)
-    assert write(opened(server.url), 1) == [""]
+    kept = Kept()
+    assert write(opened(server.url, kept), 1) == [""]
+    for reply in kept.replies.values():
+        reply["text"].encode()  # it goes into the archive
 
 
 def test_tokens_and_cost_are_counted(serve) -> None:
@@ -189,7 +216,7 @@ def test_a_server_that_stays_broken_ends_in_one_line_and_nothing_is_paid_twice(s
         return said(WEIGHTED_SUM)
 
     server, kept = serve(answer), Kept()
-    with pytest.raises(HostError, match=r"got status 500 after 2 more attempts: .*; resume later") as caught:
+    with pytest.raises(HostError, match=r"got status 500 \(generator\.retries 2\): .*; resume later") as caught:
         write(opened(server.url, kept, parallel=1), 4)
     assert "\n" not in str(caught.value)
     assert KEY not in str(caught.value)
@@ -207,11 +234,26 @@ def test_a_server_that_is_gone_is_one_line(serve) -> None:
     url = server.url
     server.close()
     server.close = lambda: None
-    with pytest.raises(HostError, match=r"got none after 0 more attempts .*; resume when the server is back"):
+    with pytest.raises(HostError, match=r"got none \(generator\.retries 0\): .*; resume when the server is back"):
         write(opened(url, retries=0), 1)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_server_that_asks_for_more_than_two_minutes_is_not_waited_for(serve) -> None:
+    server = serve(lambda *_: failing(429, **{"retry-after": "3600"}))
+    with pytest.raises(HostError, match=r"got status 429 .*; resume later"):
+        write(opened(server.url), 1)
+    assert len(server.requests) == 1
+
+
+def test_a_key_that_the_server_repeats_is_in_no_message(serve) -> None:
+    body = json.dumps({"error": {"message": f"the key {KEY} is not known"}}).encode()
+    server = serve(lambda *_: (401, body, {"Content-Type": "application/json"}))
+    with pytest.raises(ConfigError, match="the key … is not known") as caught:
+        write(opened(server.url), 1)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413, 422])
 def test_what_asking_again_does_not_mend_is_the_users_to_correct(serve, status: int) -> None:
     server = serve(lambda *_: failing(status))
     with pytest.raises(ConfigError, match=rf"got status {status}: .*; correct the model, the key or the URL"):

@@ -57,7 +57,7 @@ def test_a_probe_counts_what_works_what_differs_and_what_repeats() -> None:
     [
         ({}, None),
         ({"valid": 0.46}, None),
-        ({"valid": 0.44}, "valid 44 % after 60 %, more than 15 points less"),
+        ({"valid": 0.44}, "valid 44 % after 60 %, below 45 %"),
         ({"distinct": 0.49}, "distinct behaviour 49 % of the valid, below 50 %"),
         ({"repeats": 0.26}, "exact repeats 26 %, above 25 %"),
         ({"kl": 0.51}, "KL 0.510 nats a token, above 0.5"),
@@ -66,6 +66,15 @@ def test_a_probe_counts_what_works_what_differs_and_what_repeats() -> None:
 def test_each_bound_refuses_by_itself(change: dict, reason: str | None) -> None:
     after = Probe(**{**vars(BEFORE), "kl": 0.1, **change})
     assert refusals(GateSection(kl=0.5), BEFORE, after) == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"),
+    [(0.10, 0.0, True), (0.10, 0.02, True), (0.10, 0.03, False), (0.18, 0.04, True), (0.0, 0.0, False)],
+)
+def test_a_generator_that_seldom_works_must_not_stop_working(before: float, after: float, refused: bool) -> None:
+    first, second = (Probe(**{**vars(BEFORE), "valid": valid}) for valid in (before, after))
+    assert bool(refusals(GateSection(), first, second)) == refused
 
 
 class Fixed(torch.nn.Module):

@@ -16,7 +16,7 @@ from engine.learning.dpo import dpo_trainer
 from engine.records import Candidate, Outcome
 from tests.engine.conftest import candidate
 
-METHODS = ("dpo", "rest-em", "kto")  # self-rewarding needs a generator to write and judge: test_self_rewarding.py
+METHODS = ("dpo", "rest-em", "kto")  # self-rewarding needs a generator to write and judge: tests/engine/judging/
 
 
 NO_GENERATOR = cast(LanguageModelGenerator, None)  # these methods learn from the archive alone
@@ -64,7 +64,22 @@ def test_kto_likes_the_better_half_and_dislikes_the_bottom_and_every_failure() -
     lesson = choose(method_named("kto"), Past({1: mixed()}, "fixed"), LearnSection(rejected_floor=4))
     assert lesson.record["desirable"] == list(range(20, 10, -1))
     assert lesson.record["undesirable"] == [4, 3, 2, 1, *range(21, 31)]
-    assert [row["label"] for row in lesson.rows] == [True] * 10 + [False] * 14
+    liked = {row["completion"] for row in lesson.rows if row["label"]}
+    assert liked == {c.program.text for c in mixed()[10:20]}
+    assert len(lesson.rows) == 24
+
+
+def test_kto_mixes_the_two_sides_as_its_trainer_takes_rows_in_order() -> None:
+    for seed in range(5):
+        labels = [row["label"] for row in choose(method_named("kto"), Past({1: mixed()}, "fixed", seed=seed)).rows]
+        assert all(len(set(labels[start : start + 8])) == 2 for start in range(0, 24, 8)), seed
+
+
+def test_kto_never_likes_and_dislikes_the_same_score() -> None:
+    rows = [candidate(1, 0.5), *(candidate(i, 0.4) for i in range(2, 6))]
+    assert not choose(method_named("kto"), Past({1: rows}, "fixed")).rows
+    lesson = choose(method_named("kto"), Past({1: [*rows, candidate(6, 0.3)]}, "fixed"))
+    assert (lesson.record["desirable"], lesson.record["undesirable"]) == ([1, 2, 3], [6])
 
 
 def test_kto_learns_from_failures_alone() -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmarks import BenchmarkError
 from engine import locations, prompts
-from engine.config import LearnSection
+from engine.config import CampaignConfig, LearnSection
 from engine.errors import EngineError, HostError, Interrupted, RunError
 from engine.generators import ResidentModel
 from engine.hashing import weights_hash
-from engine.learning import Lesson, method_named
+from engine.learning import Lesson, Past, method_named
 from engine.learning import student as module
 from engine.learning.dpo import dpo_trainer
 from engine.learning.kto import kto_trainer
 from engine.learning.rest_em import sft_trainer
 from engine.learning.student import Student
+from tests.engine.conftest import candidate
 
 PROMPT = prompts.pocket_one_shot()
 GOOD = "# Sum.\nimport torch\n\ndef merge_models(model_dict, device, *, scale=0.4):\n    return scale * sum(model_dict.values())\n"
@@ -270,7 +272,7 @@ def test_want_of_memory_halves_the_batch_down_to_one(
     assert (figures["batch"], figures["steps"]) == (2, 6)
     one.forget()
     enough = 0
-    with pytest.raises(BenchmarkError, match=r"expected enough memory for a batch of one.*learn\.lora_rank"):
+    with pytest.raises(BenchmarkError, match=r"expected enough memory for a batch of 1, .*learn\.lora_rank"):
         student(resident, tmp_path).train(LESSONS["dpo"], rate=3e-4, seed=3)
 
 
@@ -316,6 +318,47 @@ def test_of_all_weights_no_second_model_is_read(
     one.train(LESSONS[name], rate=1e-4, seed=3)
     one.forget()
     assert references == [None]
+
+
+def test_kto_keeps_two_in_a_batch_whatever_the_memory(
+    resident: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import KTOTrainer
+
+    tried = []
+
+    def none(self: KTOTrainer, *_: object, **__: object) -> None:
+        tried.append(self.args.per_device_train_batch_size)
+        raise MemoryError
+
+    monkeypatch.setattr(KTOTrainer, "train", none)
+    past = Past({1: [candidate(1, 0.5), candidate(2, None)]}, PROMPT)
+    lesson = next(method_named("kto").lessons(past, CampaignConfig(), None))  # type: ignore[arg-type]
+    with pytest.raises(BenchmarkError, match="a batch of 2, got none"):
+        student(resident, tmp_path, "kto").train(lesson, rate=3e-4, seed=3)
+    assert tried == [4, 2]
+
+
+class Begins:
+    """A tokenizer that begins every text, as Llama's do."""
+
+    bos_token, bos_token_id = "<s>", 1
+
+    def __call__(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[1] + [1] * text.count("<s>") + [7])
+
+
+class BeginsNothing(Begins):
+    def __call__(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[1] * text.count("<s>") + [7])
+
+
+@pytest.mark.parametrize(("tokenizer", "prompt"), [(Begins(), "[INST] x"), (BeginsNothing(), "<s>[INST] x")])
+def test_a_prompt_begins_once_in_training(tokenizer: object, prompt: str) -> None:
+    lesson = Lesson([{"prompt": "<s>[INST] x", "completion": "y<s>"}], sft_trainer, [{"prompt": "<s>[INST] x"}])
+    begun = module._begun_once(lesson, tokenizer)
+    assert [row["prompt"] for row in (*begun.rows, *begun.held_out)] == [prompt] * 2
+    assert begun.rows[0]["completion"] == "y<s>"
 
 
 def test_whoever_stops_the_training_leaves_nothing(resident: ResidentModel, tmp_path: Path) -> None:

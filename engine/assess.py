@@ -7,7 +7,7 @@ milliseconds on probe tensors; only a new, working program is paid a merge and a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,7 @@ from benchmarks.racing import Races, halving_rungs, survivors
 from engine.bench import Bench, Scored
 from engine.config import CampaignConfig
 from engine.errors import HostError
+from engine.known import Known, batch_of
 from engine.pipeline import ahead
 from engine.records import UNTRAINED, Assessment, Candidate, Outcome, ProgramId
 from merges.probes import behaviour_hash
@@ -31,6 +32,7 @@ class Ran:
     """A candidate after the sandbox: what the probes gave, its original if it is a duplicate, else what the real tensors gave.
 
     `original` and `merge` are None where the probes failed; where they did not one of them is set, or neither if the triage left it out.
+    `fault`: of the original, if that failed on the real tensors.
     """
 
     candidate: Candidate
@@ -38,37 +40,12 @@ class Ran:
     behaviour: str | None = None
     original: ProgramId | None = None
     merge: ExecutionResult | None = None
+    fault: Assessment | None = None
 
     @property
     def works(self) -> bool:
         """It passed the probes, and nothing before it behaves the same."""
         return self.probe.ok and self.original is None
-
-
-class Known:
-    """Programs seen so far, by syntax and by behaviour; it answers whether a candidate is a duplicate.
-
-    It is filled in the order of candidates, so a resumed run finds the same duplicates as an unbroken one.
-    """
-
-    def __init__(self, earlier: Iterable[Candidate] = ()) -> None:
-        self._ids: set[ProgramId] = set()
-        self._behaviours: dict[str, ProgramId] = {}
-        for candidate in earlier:
-            if candidate.assessment.outcome is not Outcome.PENDING:
-                self.add(candidate.program.id, candidate.assessment.behaviour)
-
-    def add(self, program: ProgramId, behaviour: str | None) -> None:
-        """Remember a program; the first of a behaviour is its original."""
-        self._ids.add(program)
-        if behaviour is not None:
-            self._behaviours.setdefault(behaviour, program)
-
-    def original(self, program: ProgramId, behaviour: str | None) -> ProgramId | None:
-        """The id of an earlier program that is the same or behaves the same, or None."""
-        if program in self._ids:
-            return program
-        return self._behaviours.get(behaviour) if behaviour is not None else None
 
 
 def assess_all(
@@ -177,14 +154,30 @@ def _further(bench: Bench, candidate: Candidate, before: Assessment, merge: Exec
 def _runs(bench: Bench, candidates: Iterator[Candidate], known: Known, earlier: Sequence[Candidate]) -> Iterator[Ran]:
     """Every candidate after the sandbox, in order; with a triage whole batches are probed before the first of them is merged."""
     for first in candidates:
+        known.begin(batch_of(first))
         probed = [_probed(bench, first, known)]
         chosen = {first.number}
         if _is_triaged(bench.config, first):
             probed += [_probed(bench, c, known) for c in islice(candidates, _left_in_batch(bench.config, first))]
             chosen = triaged(probed, earlier, bench.config.judge.triage)
         for ran in probed:
-            merge = ran.works and ran.candidate.number in chosen
-            yield replace(ran, merge=bench.merge(ran.candidate.program.source)) if merge else ran
+            yield _merged(bench, ran, known, chosen=ran.candidate.number in chosen)
+
+
+def _merged(bench: Bench, ran: Ran, known: Known, *, chosen: bool) -> Ran:
+    """What the real tensors give, of a program that is new and chosen; of a duplicate, whether its original failed on them."""
+    program = ran.candidate.program
+    if ran.original is not None:
+        return replace(ran, fault=known.fault(ran.original))
+    if not ran.works:
+        return ran
+    if not chosen:
+        known.pass_over(program.id)
+        return ran
+    merge = bench.merge(program.source)
+    if merge.outputs is None:
+        known.blame(program.id, _fault(merge, ran.behaviour))
+    return replace(ran, merge=merge)
 
 
 def _is_triaged(config: CampaignConfig, candidate: Candidate) -> bool:
@@ -208,13 +201,8 @@ def triaged(probed: Sequence[Ran], earlier: Sequence[Candidate], share: float) -
         probed: candidates of one batch, those that were not assessed in an earlier process.
         earlier: all that were; those of the same batch count, so that a resumed run chooses the same.
     """
-    one = probed[0].candidate
-    place = (one.iteration, one.program.sampling.batch)
-    there = [
-        c
-        for c in earlier
-        if (c.iteration, c.program.sampling.batch) == place and c.assessment.outcome in (Outcome.OK, Outcome.SKIPPED)
-    ]
+    batch = batch_of(probed[0].candidate)
+    there = [c for c in earlier if batch_of(c) == batch and c.assessment.outcome in (Outcome.OK, Outcome.SKIPPED)]
     working = there + [ran.candidate for ran in probed if ran.works]
     working.sort(key=lambda c: (-(c.program.judged if c.program.judged is not None else -1.0), c.number))
     return {c.number for c in working[: math.ceil(share * len(working))]}
@@ -230,12 +218,15 @@ def _probed(bench: Bench, candidate: Candidate, known: Known) -> Ran:
     assert probe.outputs is not None
     behaviour = behaviour_hash(probe.outputs)
     original = known.original(program.id, behaviour)
-    known.add(program.id, behaviour)
+    known.add(program.id, behaviour, original)
     return Ran(candidate, probe, behaviour, original)
 
 
 def _fate(ran: Ran) -> Assessment | None:
     """What became of a candidate in the sandbox; None where it made a merge, and a score will tell."""
+    if ran.fault is not None:
+        detail = f"as {ran.original}, which behaves the same: {ran.fault.detail}"
+        return replace(ran.fault, detail=detail, line=None, duplicate_of=ran.original, execute_seconds=ran.probe.seconds)
     if ran.original is not None:
         return _assessment(Outcome.DUPLICATE, ran.probe, ran.behaviour, duplicate_of=ran.original)
     if not ran.probe.ok:

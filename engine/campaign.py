@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import rundir
-from engine.assess import Known, assess_all
+from engine.assess import assess_all
 from engine.baselines import tune_all
 from engine.bench import Bench
 from engine.finale import run_final
 from engine.history import History
+from engine.known import Known
 from engine.learning import Update
 from engine.pipeline import ahead
 from engine.progress import Progress

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from benchmarks import score
-from engine.assess import Known, assess_all
+from engine.assess import assess_all
 from engine.bench import Bench, Scored, expert_names
 from engine.config import CampaignConfig
 from engine.config_file import build_config
 from engine.errors import Interrupted
+from engine.known import Known
 from engine.records import Assessment, Candidate, Outcome
 from engine.stages import Stages
 from sandbox import ExecutionResult, Isolation, Reason
@@ -80,6 +81,25 @@ def test_a_program_of_an_earlier_session_is_known() -> None:
     known = Known([replace(candidate(9, 0.5), assessment=first)])
     again = CountingBench({"p1": [gave(1)]}, {})
     assert assessed(again, 1, known)[0].duplicate_of == candidate(9, 0.5).program.id
+
+
+def test_what_behaves_like_a_program_that_failed_on_the_real_tensors_failed_too() -> None:
+    def probes() -> dict[str, list[ExecutionResult]]:
+        return {name: [gave(1)] for name in ("p1", "p2", "p3")}
+
+    bench = CountingBench(probes(), {"p1": [failed(Reason.NONFINITE)]})
+    first, second, third = assessed(bench, 3)
+    for later in (second, third):
+        assert (later.outcome, later.reason) == (Outcome.FAILED, "nonfinite")
+        assert later.duplicate_of == proposed(1).program.id
+        assert later.detail == f"as {proposed(1).program.id}, which behaves the same: {first.detail}"
+    assert bench.calls == {"probe": 3, "merge": 1}
+    # and the same after the first, or the second, in another process
+    earlier = [replace(proposed(n), assessment=a) for n, a in ((1, first), (2, second))]
+    for done in (1, 2):
+        again = CountingBench(probes(), {})
+        rest = assess_all(again, (proposed(n) for n in range(done + 1, 4)), Known(earlier[:done]))  # type: ignore[arg-type]
+        assert [a for _, a in rest] == [second, third][done - 1 :]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +210,30 @@ def test_a_resumed_triage_chooses_the_same() -> None:
         bench = triage_bench()
         rest = assess_all(bench, iter(rows[done:]), Known(earlier), earlier)  # type: ignore[arg-type]
         assert {c.number: a.outcome for c, a in rest} == {n: whole[n] for n in range(done + 1, 7)}
+
+
+def test_what_the_triage_passed_over_may_be_scored_in_a_later_batch() -> None:
+    """Two batches of three; p4 does what p1 did, p5 what p2 did, and p3 repeats p1 in its own batch."""
+
+    def bench() -> CountingBench:
+        values = {"p1": 1.0, "p2": 2.0, "p3": 1.0, "p4": 1.0, "p5": 2.0, "p6": 3.0}
+        one = CountingBench({n: [gave(v)] for n, v in values.items()}, {n: [gave(v)] for n, v in values.items()})
+        one.config = build_config({**TRIAGED, "generator": {"batch": 3}})
+        return one
+
+    rows = [
+        replace(c, program=replace(c.program, sampling=replace(c.program.sampling, batch=i // 3, row=i % 3)))
+        for i, c in enumerate(judged_batch([1.0, 5.0, 1.0, 5.0, 5.0, 1.0]))
+    ]
+    whole = list(assess_all(bench(), iter(rows), Known()))  # type: ignore[arg-type]
+    assert [a.outcome.value for _, a in whole] == ["skipped", "ok", "duplicate", "ok", "duplicate", "skipped"]
+    assert whole[4][1].duplicate_of == rows[1].program.id
+    for done in range(1, 6):
+        earlier = [replace(c, assessment=a) for c, a in whole[:done]]
+        rest = assess_all(bench(), iter(rows[done:]), Known(earlier), earlier)  # type: ignore[arg-type]
+        assert [(c.number, a.outcome, a.duplicate_of) for c, a in rest] == [
+            (c.number, a.outcome, a.duplicate_of) for c, a in whole[done:]
+        ]
 
 
 def test_what_an_untrained_generator_writes_is_not_triaged() -> None:

@@ -226,7 +226,9 @@ def _fate(ran: Ran) -> Assessment | None:
     """What became of a candidate in the sandbox; None where it made a merge, and a score will tell."""
     if ran.fault is not None:
         detail = f"as {ran.original}, which behaves the same: {ran.fault.detail}"
-        return replace(ran.fault, detail=detail, line=None, duplicate_of=ran.original, execute_seconds=ran.probe.seconds)
+        return replace(
+            ran.fault, detail=detail, line=None, duplicate_of=ran.original, execute_seconds=ran.probe.seconds
+        )
     if ran.original is not None:
         return _assessment(Outcome.DUPLICATE, ran.probe, ran.behaviour, duplicate_of=ran.original)
     if not ran.probe.ok:

@@ -8,7 +8,7 @@ trial in the archive, so a resumed run repeats none, and the number spent is kno
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +38,7 @@ TUNED: Mapping[str, Ranges] = {
 PER_EXPERT = {"linear": (0.05, 2.0), "weighted_task_arithmetic": (0.0, 1.2)}
 """Methods with one weight per expert (`w0`, `w1`, …): as many hyper-parameters as there are experts."""
 
+LEAST_STEP = 0.005  # of a hyper-parameter's range
 DECIMALS = 3  # hyper-parameters are rounded, so that a table can state them exactly
 
 
@@ -95,23 +96,35 @@ def tune_all(bench: Bench, store: Store, on_trial: Callable[[Trial], None]) -> N
 def tune(score: Callable[[Parameters], float], ranges: Ranges, budget: int, *, seed: int) -> tuple[Parameters, float]:
     """Maximise `score` within `budget` evaluations; deterministic for a seed. Of equal scores the first wins."""
     best: tuple[Parameters, float] | None = None
-    rng = random.Random(seed)
+    rng, tried = random.Random(seed), list[Parameters]()
     spread = list(_spread(ranges, max(1, (budget + 1) // 2), seed))
     for index in range(budget):
         if index < len(spread):
             parameters = spread[index]
         else:
             assert best is not None
-            step = 0.25 * 0.8 ** (index - len(spread))
-            parameters = {
-                k: _rounded(_clip(best[0][k] + rng.gauss(0.0, step) * (high - low), low, high))
-                for k, (low, high) in ranges.items()
-            }
+            step = max(LEAST_STEP, 0.25 * 0.8 ** (index - len(spread)))
+            parameters = _new_near(best[0], ranges, step, rng, tried)
+        tried.append(parameters)
         value = score(parameters)
         if best is None or value > best[1]:
             best = (parameters, value)
     assert best is not None
     return best
+
+
+def _new_near(
+    best: Parameters, ranges: Ranges, step: float, rng: random.Random, tried: Sequence[Parameters]
+) -> Parameters:
+    """A point near the best that was not tried yet, from ever further away; a point tried before where everything was."""
+    while True:
+        parameters = {
+            k: _rounded(_clip(best[k] + rng.gauss(0.0, step) * (high - low), low, high))
+            for k, (low, high) in ranges.items()
+        }
+        if parameters not in tried or step > 1:
+            return parameters
+        step *= 1.1
 
 
 def _spread(ranges: Ranges, count: int, seed: int) -> Iterator[Parameters]:

@@ -157,7 +157,9 @@ def _read(reply: Any, section: GeneratorSection) -> dict[str, Any]:
     tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
     read, written = (count if isinstance(count, int) and count >= 0 else 0 for count in tokens.values())
     return {
-        "text": text.encode("utf-8", "replace").decode() if isinstance(text, str) else "",  # half a surrogate is no text
+        "text": text.encode("utf-8", "replace").decode()
+        if isinstance(text, str)
+        else "",  # half a surrogate is no text
         "prompt_tokens": read,
         "completion_tokens": written,
         "cost": (read * section.price_read + written * section.price_written) / 1e6,

@@ -20,7 +20,6 @@ from merges.contract import program_id
 from merges.probes import behaviour_hash
 from sandbox import ExecutionResult
 
-
 LEAST_OF_BEFORE = 0.25
 """Share of what worked before that has to work after, of a generator whose programs seldom work."""
 

@@ -36,7 +36,8 @@ def _histograms(results: Results) -> str:
     }
     values = [s for scores in pooled.values() for s in scores]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    with _drawn(len(methods), len(iterations), (2.6 * len(iterations) + 0.6, 1.15 * len(methods) + 0.7)) as (axes, svg):
+    size = (2.6 * len(iterations) + 0.6, 1.15 * len(methods) + 0.7)
+    with _drawn(len(methods), len(iterations), size, alike=True) as (axes, svg):
         for row, method in enumerate(methods):
             for column, iteration in enumerate(iterations):
                 axis, scores = axes[row][column], pooled[method, iteration]
@@ -52,7 +53,6 @@ def _histograms(results: Results) -> str:
                     middle = 100 * float(np.median(scores))
                     axis.axvline(middle, color="black", lw=1)
                     axis.text(0.03, 0.82, f"median {middle:.1f}", transform=axis.transAxes, fontsize=7)
-                axis.set_ylim(0, 30)
                 axis.set_title(f"iteration {iteration}" if row == 0 else "", fontsize=9)
                 axis.set_ylabel(method if column == 0 else "", fontsize=8)
                 axis.tick_params(labelsize=7)
@@ -121,6 +121,7 @@ def _held_out(results: Results) -> str:
                     for run in _runs(results, method)
                     if arena["runs"].get(f"{method}-{run['seed']}")
                 ]
+                values = [value for value in values if value is not None]
                 mean = over_seeds(values)
                 if mean is None:
                     continue
@@ -183,8 +184,10 @@ def _floor(results: Results) -> float:
 
 
 @contextmanager
-def _drawn(rows: int, columns: int, size: tuple[float, float]) -> Iterator[tuple[Any, Callable[[], str]]]:
-    """Axes, and a function that gives what was drawn on them."""
+def _drawn(
+    rows: int, columns: int, size: tuple[float, float], *, alike: bool = False
+) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """Axes, all with the same limits if `alike`, and a function that gives what was drawn on them."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -197,7 +200,7 @@ def _drawn(rows: int, columns: int, size: tuple[float, float]) -> Iterator[tuple
     }
     with mpl.rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, sharex="all" if rows > 1 else False)
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=alike, sharey=alike)
 
         def svg() -> str:
             text = io.StringIO()

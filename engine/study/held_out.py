@@ -16,17 +16,19 @@ import numpy as np
 
 from benchmarks.statistics import ItemBits, paired_difference, wilson_share
 from benchmarks.suite import Suite
-from engine.baselines import best_by_method, planned_evaluations, tune_all
+from engine.baselines import best_by_method, planned_evaluations, tune_all, tuned_ranges
 from engine.bench import Bench
 from engine.config import CampaignConfig
 from engine.errors import ConfigError, HostError
 from engine.finale import finalists
-from engine.records import Trial
+from engine.ranking import scored_best_first
+from engine.records import Candidate, Trial
 from engine.store import Store
 from engine.study.plan import Study
 from engine.study.runner import PlannedRun, stores
 from engine.suites import describe, open_splits, weights_of
 from merges import library
+from sandbox import ExecutionResult
 
 FILES = {"study": "held_out.db", "transfer": "transfer.db"}
 
@@ -39,17 +41,19 @@ class HeldOut:
         name: a program's id, or a human-made merge's name.
         dev: its dev share; None on other experts, where a program is not tuned.
         parameters: hyper-parameters.
-        value, low, high: share of right answers with its 95 % interval.
-        bits: one of '1' and '0' for every problem.
+        value, low, high: share of right answers with its 95 % interval; None where it failed on other experts than those that it was found on.
+        bits: one of '1' and '0' for every problem; empty where it failed.
+        fault: how it failed.
     """
 
     name: str
     dev: float | None
     parameters: Mapping[str, float]
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
     bits: ItemBits
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Arena:
         humans: every one at its best, best on dev first.
         evaluations: dev evaluations spent on them.
         runs: of each run (METHOD-SEED) its best programs, best on dev first.
+        by_iteration: of each run the program first on dev of every iteration, of those that scored one; empty for other experts.
         weights: of the held-out problems.
     """
 
@@ -68,6 +73,7 @@ class Arena:
     humans: Sequence[HeldOut]
     evaluations: int
     runs: Mapping[str, Sequence[HeldOut]]
+    by_iteration: Mapping[str, Mapping[int, HeldOut]]
     weights: Sequence[float]
 
 
@@ -93,15 +99,25 @@ def meet(
         tuned = best_by_method(store.trials())
         told(f"{len(tuned)} human-made merges on {len(suite)} held-out problems")
         humans = [_met_trial(bench, one.trial, suite) for one in tuned]
-        met = {}
+        met: dict[str, list[HeldOut]] = {}
+        by_iteration: dict[str, dict[int, HeldOut]] = {}
         for run, archive in stores(list(runs)):
             told(f"{run.name}: its best {top}")
-            met[run.name] = [
-                _met(bench, c.program.id, c.program.source, c.score if experts is None else None, suite, run.seed)
-                for c in finalists(archive, top)
-            ]
+            best = finalists(archive, top)
+            if experts is None:
+                met[run.name] = [_met_program(bench, c, suite, run) for c in best]
+                firsts = first_by_iteration(archive.candidates())
+                by_iteration[run.name] = {i: _met_program(bench, c, suite, run) for i, c in firsts.items()}
+            else:
+                met[run.name] = [_transferred(bench, c, suite, run) for c in best]
         spent = sum(one.evaluations for one in tuned)
-        return Arena(humans[0], humans, spent, met, weights_of(describe(suite)))
+        return Arena(humans[0], humans, spent, met, by_iteration, weights_of(describe(suite)))
+
+
+def first_by_iteration(candidates: Sequence[Candidate]) -> dict[int, Candidate]:
+    """The program first on dev of every iteration that scored one."""
+    ranked = scored_best_first(candidates)
+    return {i: next(c for c in ranked if c.iteration == i) for i in sorted({c.iteration for c in ranked})}
 
 
 def _config(study: Study, experts: Sequence[str] | None) -> CampaignConfig:
@@ -113,17 +129,29 @@ def _config(study: Study, experts: Sequence[str] | None) -> CampaignConfig:
         raise ConfigError(
             "study.set: expected human-made merges to compare with, got baselines.names empty; leave that to the study"
         )
-    one = config.baselines.model_copy(update={"evaluations": 1})
-    per_parameter = (
-        config.campaign.iterations * config.campaign.programs / planned_evaluations(one, len(config.models.experts))
-    )
-    evaluations = max(1, round(per_parameter))
+    budget, experts_count = config.campaign.iterations * config.campaign.programs, len(config.models.experts)
+    parameters = sum(len(tuned_ranges(name, experts_count)) for name in config.baselines.names)
+    untuned = sum(not tuned_ranges(name, experts_count) for name in config.baselines.names)  # one evaluation each
+    evaluations = max(1, round((budget - untuned) / parameters)) if parameters else 1
     return config.model_copy(update={"baselines": config.baselines.model_copy(update={"evaluations": evaluations})})
 
 
 def _met_trial(bench: Bench, trial: Trial, suite: Suite) -> HeldOut:
-    source = library.source(trial.name)
-    return _met(bench, trial.name, source, trial.score.value, suite, None, trial.parameters)
+    return _met(bench, trial.name, library.source(trial.name), trial.score.value, suite, parameters=trial.parameters)
+
+
+def _met_program(bench: Bench, candidate: Candidate, suite: Suite, run: PlannedRun) -> HeldOut:
+    program = candidate.program
+    return _met(bench, program.id, program.source, candidate.score, suite, run_seed=run.seed)
+
+
+def _transferred(bench: Bench, candidate: Candidate, suite: Suite, run: PlannedRun) -> HeldOut:
+    """A program on experts that it never ran on: that it fails there is a finding."""
+    program = candidate.program
+    result = bench.merge(program.source, run_seed=run.seed)
+    if result.outputs is None:
+        return HeldOut(program.id, None, {}, None, None, None, "", f"{result.reason}: {result.detail}")
+    return _scored(bench, program.id, None, {}, result, suite)
 
 
 def _met(
@@ -132,7 +160,8 @@ def _met(
     source: str,
     dev: float | None,
     suite: Suite,
-    run_seed: int | None,
+    *,
+    run_seed: int | None = None,
     parameters: Mapping[str, float] | None = None,
 ) -> HeldOut:
     result = bench.merge(source, parameters, run_seed=run_seed)
@@ -140,13 +169,21 @@ def _met(
         raise HostError(
             f"held-out problems: program {name} ran in the search and fails now ({result.reason}: {result.detail}); give the same command again"
         )
+    return _scored(bench, name, dev, dict(parameters or {}), result, suite)
+
+
+def _scored(
+    bench: Bench, name: str, dev: float | None, parameters: Mapping[str, float], result: ExecutionResult, suite: Suite
+) -> HeldOut:
     score = bench.score_merge(result, suite=suite).score
     interval = wilson_share(score.value, score.effective_n)
-    return HeldOut(name, dev, dict(parameters or {}), score.value, interval.low, interval.high, score.bits)
+    return HeldOut(name, dev, parameters, score.value, interval.low, interval.high, score.bits)
 
 
-def difference(one: HeldOut, other: HeldOut, weights: Sequence[float], seed: int) -> dict[str, Any]:
-    """Paired by problem: the first less the second, its 95 % interval (bootstrap), p (exact McNemar)."""
+def difference(one: HeldOut, other: HeldOut, weights: Sequence[float], seed: int) -> dict[str, Any] | None:
+    """Paired by problem: the first less the second, its 95 % interval (bootstrap), p (exact McNemar); None where one failed."""
+    if not (one.bits and other.bits):
+        return None
     found = paired_difference(one.bits, other.bits, np.random.default_rng(seed), weights=weights)
     return {
         "difference": found.interval.estimate,

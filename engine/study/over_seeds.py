@@ -15,6 +15,7 @@ from statistics import fmean, stdev
 from scipy.stats import t as student
 
 LEVEL = 0.95
+ROUNDING = 1e-12  # of shares: differences that are equal on paper
 MAX_FLIPS = 16
 """Seeds up to which all signs are tried: 65,536 ways."""
 
@@ -25,7 +26,7 @@ class OverSeeds:
 
     Attributes:
         mean: of the seeds' values.
-        low, high: 95 % interval; None with fewer than two seeds.
+        low, high: 95 % interval; None with fewer than two seeds, and where all seeds agree: they say nothing of their spread.
         n: seeds.
     """
 
@@ -63,7 +64,10 @@ def over_seeds(values: Sequence[float]) -> OverSeeds | None:
     mean = fmean(values)
     if n == 1:
         return OverSeeds(mean, None, None, 1)
-    half = float(student.ppf((1 + LEVEL) / 2, n - 1)) * stdev(values) / math.sqrt(n)
+    spread = stdev(values)
+    if spread < ROUNDING:
+        return OverSeeds(mean, None, None, n)
+    half = float(student.ppf((1 + LEVEL) / 2, n - 1)) * spread / math.sqrt(n)
     return OverSeeds(mean, mean - half, mean + half, n)
 
 

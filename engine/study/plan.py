@@ -5,7 +5,7 @@ name = "methods"
 campaign = "pocket"                  # a campaign file or a shipped name: what all methods share
 seeds = [1, 2, 3, 4, 5]
 held_out = "fresh:7"                 # problems for the end; "test", or of the pocket benchmark fresh:SEED
-set = ["benchmark.racing=none"]      # of all methods
+set = ["models.threads=1"]           # of all methods
 
 [methods.none]
 set = ["learn.method=none"]
@@ -109,12 +109,18 @@ class Study(_Section):
         return load_config(locations.campaign_file(self.study.campaign), self.study.set)
 
     def config(self, method: str, seed: int) -> CampaignConfig:
-        """The campaign of one method and seed; its final and the human-made merges are left to the study, which does both once.
+        """The campaign of one method and seed; its final and the human-made merges are left to the study, which does both once, and nobody races.
 
         Raises:
             ConfigError: the campaign, or what is changed in it, cannot be used.
         """
-        own = (f"campaign.seed={seed}", "campaign.final=false", f"campaign.name={method}-{seed}", "baselines.names=[]")
+        own = (
+            f"campaign.seed={seed}",
+            "campaign.final=false",
+            f"campaign.name={method}-{seed}",
+            "baselines.names=[]",
+            "benchmark.racing=none",  # else scores would be of fewer problems for some
+        )
         settings = [*self.study.set, *self.methods[method].set, *own]
         return load_config(locations.campaign_file(self.study.campaign), settings)
 
@@ -129,9 +135,23 @@ def read_study(path: Path) -> Study:
         study = Study.model_validate(read_toml(path, "study"))
     except ValidationError as error:
         raise ConfigError(f"{path}: {explain(error, Study)}") from error
+    first = next(iter(study.methods))
     for method in study.methods:
         try:
             study.config(method, study.seeds_of(method)[0])
         except ConfigError as error:
             raise ConfigError(f"{path}, method '{method}': {error}") from error
+        same, other = (_budget(study.config(name, 0)) for name in (first, method))
+        for key, value in other.items():
+            if value != same[key]:
+                raise ConfigError(
+                    f"{path}, method '{method}': key '{key}': expected the same as of '{first}' ({same[key]}), got {value}; methods are compared at equal budgets on the same problems, so set it in [study]"
+                )
     return study
+
+
+def _budget(config: CampaignConfig) -> dict[str, object]:
+    """What every method must have alike."""
+    alike = config.model_dump(mode="json", include={"models", "benchmark", "evaluator"})
+    flat = {f"{section}.{key}": value for section, values in alike.items() for key, value in values.items()}
+    return {"campaign.iterations": config.campaign.iterations, "campaign.programs": config.campaign.programs} | flat

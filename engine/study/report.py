@@ -47,8 +47,9 @@ def _page(results: Results, drawn: Mapping[str, str]) -> str:
     environment = Environment(loader=PackageLoader("engine.study"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"percent": _percent, "points": _points, "chance": _chance}
     measured = list(dict.fromkeys(name for values in results["methods"].values() for name in values))
+    plain = list(dict.fromkeys(name for values in results["plain"].values() for name in values))
     page: str = environment.get_template("report.html").render(
-        results=results, drawn=drawn, titles=TITLES, measured=measured
+        results=results, drawn=drawn, titles=TITLES, measured=measured, plain=plain
     )
     return page
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from engine.hashing import derived_seed
@@ -31,6 +32,7 @@ def collect(study: Study, runs: Sequence[PlannedRun], out: Path, *, told: Callab
         "held_out": _arena(own),
         "transfer": _arena(other) if other else None,
         "methods": {name: _method(study, name, searched, own, other) for name in study.methods},
+        "plain": {name: _plain(study, name, searched) for name in study.methods},
     }
     results["comparisons"] = [_comparison(study, c.better, c.than, searched, own, other) for c in study.compare]
     return results
@@ -81,6 +83,9 @@ def _arena(arena: Arena) -> dict[str, Any]:
             + [_shown(one) for one in programs[1:]]
             for name, programs in arena.runs.items()
         },
+        "by_iteration": {
+            name: {str(i): _shown(one) for i, one in firsts.items()} for name, firsts in arena.by_iteration.items()
+        },
     }
 
 
@@ -104,16 +109,39 @@ def _values(
             for measure in MEASURES:
                 note(f"{measure}, iteration {iteration}", seed, measured[measure])
         note("best of the run", seed, searched[name]["best_so_far"][-1])
+        for iteration, agreed in searched[name]["judged"].items():
+            note(f"judge: pairs ordered rightly, iteration {iteration}", seed, agreed["pairwise"])
+        for iteration, one in own.by_iteration[name].items():
+            note(f"held-out, first on dev of iteration {iteration}", seed, one.value)
+            note(f"dev − held-out, first on dev of iteration {iteration}", seed, _less(one.dev, one.value))
         programs = own.runs[name]
         if programs:
             note(HELD, seed, programs[0].value)
-            note(HELD_TOP, seed, sum(one.value for one in programs) / len(programs))
-            note(f"{HELD}, above {own.human.name}", seed, programs[0].value - own.human.value)
+            note(HELD_TOP, seed, fmean(one.value for one in programs if one.value is not None))
+            note(f"{HELD}, above {own.human.name}", seed, _less(programs[0].value, own.human.value))
         if other is not None and other.runs[name]:
             first = other.runs[name][0].value
             note("transfer, first on dev", seed, first)
-            note(f"transfer, first on dev, above {other.human.name}", seed, first - other.human.value)
+            note(f"transfer, first on dev, above {other.human.name}", seed, _less(first, other.human.value))
     return values
+
+
+def _less(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _plain(study: Study, method: str, searched: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a method is no share: mean over seeds, by name."""
+    values: dict[str, list[float]] = {}
+    for seed in study.seeds_of(method):
+        run = searched[f"{method}-{seed}"]
+        for iteration, measured in run["iterations"].items():
+            values.setdefault(f"characters of a program, iteration {iteration}", []).append(measured["characters"])
+        for iteration, agreed in run["judged"].items():
+            if agreed["spearman"] is not None:
+                values.setdefault(f"judge: rank correlation, iteration {iteration}", []).append(agreed["spearman"])
+    found = {name: over_seeds(seen) for name, seen in values.items()}
+    return {name: asdict(one) for name, one in found.items() if one is not None}
 
 
 def _method(study: Study, method: str, searched: Mapping[str, Any], own: Arena, other: Arena | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from engine import rundir
 from engine.config import CampaignConfig
-from engine.errors import HostError, RunError
+from engine.errors import EngineError, HostError, RunError
 from engine.store import Store
 from engine.study.plan import Study
 
@@ -102,7 +102,11 @@ def run_all(
 
     def work(run: PlannedRun) -> bool:
         told(run, "begun")
-        done = _run(study, run)
+        try:
+            done = _run(study, run)
+        except EngineError as error:
+            _note(run.log, str(error))
+            done = False
         told(run, "finished" if done else "failed")
         return done
 
@@ -132,6 +136,11 @@ def _run(study: Study, run: PlannedRun) -> bool:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=_environment(), check=False
         )
     return done.returncode == 0 and run.finished()
+
+
+def _note(log: Path, line: str) -> None:
+    with log.open("a", encoding="utf-8") as handle:
+        handle.write(f"{line}\n")
 
 
 def _same(there: CampaignConfig, wanted: CampaignConfig) -> bool:

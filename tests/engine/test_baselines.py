@@ -34,6 +34,23 @@ def test_tuning_comes_near_the_top_of_a_hill(dimensions: int) -> None:
     assert value > -0.03, best
 
 
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_a_large_budget_is_spent_on_points_that_differ(dimensions: int) -> None:
+    tried = []
+    ranges = {f"w{i}": (0.1, 1.5) for i in range(dimensions)}
+    tune(
+        lambda p: tried.append(tuple(p.values())) or -sum((x - 0.4) ** 2 for x in p.values()),  # type: ignore[func-returns-value]
+        ranges,
+        60 * dimensions,
+        seed=2,
+    )
+    assert len(set(tried)) >= 0.99 * 60 * dimensions
+
+
+def test_where_every_point_was_tried_tuning_still_ends() -> None:
+    tune(lambda _: 0.0, {"w": (0.1, 0.102)}, 40, seed=0)
+
+
 def test_tuning_is_repeatable() -> None:
     ranges = {"a": (0.0, 1.0), "b": (0.0, 2.0)}
     runs = [tune(lambda p: p["a"] - p["b"], ranges, 12, seed=5) for _ in range(2)]

@@ -31,6 +31,13 @@ def test_one_seed_has_no_interval_and_none_no_mean() -> None:
     assert (one.mean, one.low, one.high, one.excludes_zero) == (0.5, None, None, False)
 
 
+@pytest.mark.parametrize("values", [[0.5] * 5, [0.745 - 0.74, 0.735 - 0.73]], ids=["equal", "equal but for rounding"])
+def test_seeds_that_all_agree_say_nothing_of_their_spread(values: list[float]) -> None:
+    found = over_seeds(values)
+    assert found is not None
+    assert (found.low, found.high, found.excludes_zero, found.n) == (None, None, False, len(values))
+
+
 def test_methods_are_compared_on_the_seeds_that_both_have() -> None:
     first, second = {1: 0.5, 2: 0.7, 3: 0.6, 9: 0.0}, {1: 0.4, 2: 0.5, 3: 0.55, 8: 1.0}
     found = paired(first, second)

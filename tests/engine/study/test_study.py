@@ -108,6 +108,49 @@ def test_the_best_programs_meet_the_held_out_problems_and_other_experts(finished
     assert one["against_human"]["difference"] == pytest.approx(one["value"] - own["human"]["value"])
 
 
+def test_the_gap_between_dev_and_held_out_is_told_by_iteration(finished: tuple[Path, Study, dict]) -> None:
+    out, _, results = finished
+    firsts = results["held_out"]["by_iteration"]["grammar-2"]
+    assert set(firsts) == {"1", "2"}
+    store = Store.in_folder(out / "runs" / "grammar-2")
+    for iteration, one in firsts.items():
+        assert one["dev"] == max(c.score for c in store.candidates(int(iteration)) if c.score is not None)
+    gap = results["methods"]["grammar"]["dev − held-out, first on dev of iteration 2"]
+    both = [results["held_out"]["by_iteration"][f"grammar-{seed}"]["2"] for seed in (1, 2)]
+    assert gap["mean"] == pytest.approx(sum(one["dev"] - one["value"] for one in both) / 2)
+
+
+def test_a_program_that_fails_on_other_experts_is_a_finding_and_the_report_is_written(tmp_path: Path) -> None:
+    only_here = WEIGHTED_SUM.replace("    return", "    assert 'transfer_a' not in model_dict, 'made for others'\n    return")
+    file = written(tmp_path, STUDY.replace("seeds = [1, 2]", "seeds = [1]").replace("iterations=2", "iterations=1"))
+    for program in (tmp_path / "script").iterdir():
+        program.write_text(only_here)
+    study = read_study(file)
+    runs = prepare(study, file.read_text(), tmp_path / "out")
+    run_all(study, runs, jobs=1)
+    results = collect(study, runs, tmp_path / "out", told=lambda _: None)
+    (failed,) = results["transfer"]["runs"]["scripted-1"]
+    assert failed["value"] is None
+    assert "made for others" in failed["fault"]
+    assert failed["against_human"] is None
+    assert results["held_out"]["runs"]["scripted-1"][0]["value"] is not None
+    assert "transfer, first on dev" not in results["methods"]["scripted"]
+    assert "made for others" in write_report(results, tmp_path).read_text()
+
+
+def test_as_many_evaluations_for_human_made_merges_as_a_run_has_programs(tmp_path: Path) -> None:
+    names = "baselines.names=task_arithmetic,ties,model_stock"
+    text = STUDY.replace("baselines.names=task_arithmetic", names).replace("programs=4", "programs=50")
+    study = read_study(written(tmp_path, text))
+    config = held_out._config(study, None)
+    assert config.baselines.evaluations == 33  # (100 programs − 1 of model_stock) / 3 hyper-parameters
+
+
+def test_nobody_races_in_a_study(tmp_path: Path) -> None:
+    study = read_study(written(tmp_path, STUDY.replace("benchmark.racing=none", "benchmark.racing=sequential")))
+    assert {study.config(method, 1).benchmark.racing for method in study.methods} == {"none"}
+
+
 def test_comparisons_are_paired_by_seed(finished: tuple[Path, Study, dict]) -> None:
     *_, results = finished
     (comparison,) = results["comparisons"]
@@ -198,6 +241,16 @@ def test_a_run_that_breaks_does_not_stop_the_others_and_goes_on_later(tmp_path: 
     assert all(run.finished() for run in runs)
 
 
+def test_a_run_folder_of_another_campaign_does_not_stop_the_others(tmp_path: Path) -> None:
+    file = written(tmp_path, STUDY.replace("seeds = [1, 2]", "seeds = [1]").replace("iterations=2", "iterations=1"))
+    study, out = read_study(file), tmp_path / "out"
+    runs = prepare(study, file.read_text(), out)
+    runner.rundir.new_folder(study.config("scripted", 7), runs[0].folder, "")
+    with pytest.raises(HostError, match=r"1 of 2 runs did not finish, first scripted-1 \(study run .*got another; "):
+        run_all(study, runs, jobs=1)
+    assert [run.finished() for run in runs] == [False, True]
+
+
 def test_another_study_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path)
     study = read_study(file)
@@ -215,6 +268,11 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         (('"fresh:5"', '"fresh:5", "fresh:5"'), r"each split once"),
         (('than = "grammar"', 'than = "nobody"'), r"methods out of scripted, grammar in compare \(got nobody\)"),
         (("kind=grammar", "kind=magic"), r"method 'grammar': .*key 'generator\.kind'"),
+        (
+            ('kind=grammar"', 'kind=grammar", "campaign.programs=9"'),
+            r"'grammar': key 'campaign\.programs': expected the same as of 'scripted' \(4\), got 9; .*equal budgets",
+        ),
+        (('kind=grammar"', 'kind=grammar", "benchmark.dev_limit=9"'), r"key 'benchmark\.dev_limit': expected the same"),
         (("top = 2", "tops = 2"), r"key 'study\.tops': expected one of name, campaign, seeds, held_out, top, set"),
         (
             ("[methods.grammar]\nset", "[methods.grammar]\nsets"),

@@ -15,7 +15,7 @@ from engine.ranking import scored_best_first
 from engine.records import Candidate, Outcome, Sampling, Task, TaskKind
 
 RECENT_FAILURES = 20  # that may be mended: those of the generator as it was lately
-STATIC = frozenset({Outcome.REJECTED, Outcome.FAILED})
+FAULTY = frozenset({Outcome.REJECTED, Outcome.FAILED})
 
 
 def compose(section: PromptsSection, places: Sequence[Sampling], assessed: Sequence[Candidate]) -> list[Task]:
@@ -27,7 +27,7 @@ def compose(section: PromptsSection, places: Sequence[Sampling], assessed: Seque
         assessed: all candidates that may be shown, in order.
     """
     elite = scored_best_first(assessed)[: section.elite]
-    failed = [c for c in assessed if c.assessment.outcome in STATIC and c.program.source][-RECENT_FAILURES:]
+    failed = [c for c in assessed if c.assessment.outcome in FAULTY and c.program.source][-RECENT_FAILURES:]
     return [_task(section, random.Random(derived_seed(place.seed, "task")), elite, failed) for place in places]
 
 

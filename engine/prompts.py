@@ -26,6 +26,7 @@ PARENT_MARK = "<|parent|>"
 FAILED_MARK = "<|failed|>"
 SPECIAL_TOKENS = (PAD, BEGIN, END, CONTRACT_MARK, PROGRAM_MARK, PARENT_MARK, FAILED_MARK)
 
+MOST_STARTS = 20  # lines at which a program is looked for, in a text without fences
 MAX_REASON_CHARACTERS = 100  # of a failure's text in the pocket form
 
 POCKET_CONTRACT = """\
@@ -41,11 +42,11 @@ def merge_models(model_dict, device, *, scale=0.4):
         merged = merged + scale * v
     return merged"""
 
-_THOUGHT = re.compile(
-    r"\A.*?</think(?:ing)?>|<think(?:ing)?>.*\Z", re.DOTALL
-)  # before the answer proper; not ended: there is none
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)  # not ended: there is no answer
+_THOUGHT_ENDS = re.compile(r"</think(?:ing)?>")
 _PLACE = re.compile(r"tensor '[^']*': |SyntaxError: ")  # parts of a detail that the corpus leaves out
 _MARKS = re.compile(r"<\|[a-z_]+\|>|</s>")  # ours, and those that chat models end a turn with
+_DEFINED = "def merge_models"
 _START = re.compile(r"^(?:#|import |from |def |class |@|[A-Z_]+ *=|\"\"\")")
 
 
@@ -194,17 +195,23 @@ def extract_program(text: str) -> str:
 
     Takes the text before the end mark, without what a model thinks first; of Markdown's fenced blocks the last that defines `merge_models`, else what
     stands before the first fence, if that does (the prompt may have opened it), else the last block; without a fence the whole. What is not a block
-    begins at the first line that looks like code. Trailing lines that do not parse (a model's talk after the program) are cut off where that
-    leaves a program that does.
+    begins at the first line that looks like code and is, else at the first that looks so. A model's talk after the program is cut off where that
+    leaves a program that parses.
     """
     if BEGIN in text and PROGRAM_MARK in text:  # the prompt came back with the answer
         text = text.rsplit(PROGRAM_MARK, 1)[1]
     text = text.split(END)[0]
     text = _MARKS.sub("", text).replace("\r\n", "\n").replace("\x00", "").removeprefix("\ufeff")
-    text = _THOUGHT.sub("", text)
+    text = _answered(text)
     text = _fenced(text) if "```" in text or "~~~" in text else _from_code_on(text)
     text = text.strip("\n").rstrip()
     return _without_talk(text) + "\n" if text.strip() else ""
+
+
+def _answered(text: str) -> str:
+    """What is said after the thoughts; the prompt may have opened the first one."""
+    parts = _THOUGHT_ENDS.split(_THOUGHT.sub("", text))
+    return next((part for part in reversed(parts) if _DEFINED in part), parts[-1])
 
 
 def _fenced(text: str) -> str:
@@ -216,30 +223,28 @@ def _fenced(text: str) -> str:
     before = _from_code_on("\n".join(text.split("\n")[: fences[0].map[0]]))
     blocks = [textwrap.dedent(token.content) for token in fences]
     for block in [*reversed(blocks), before]:
-        if "def merge_models" in block:
+        if _DEFINED in block:
             return block
     return blocks[-1]
 
 
 def _from_code_on(text: str) -> str:
     lines = text.split("\n")
-    start = next((i for i, line in enumerate(lines) if _START.match(line)), None)
-    return "" if start is None else "\n".join(lines[start:])
+    starts = [i for i, line in enumerate(lines) if _START.match(line)][:MOST_STARTS]
+    found = ["\n".join(lines[start:]) for start in starts]
+    sound = (one for one in found if _DEFINED in one and _parses(_without_talk(one)))
+    return next(sound, found[0] if found else "")
 
 
 def _without_talk(text: str) -> str:
-    """Cut trailing unindented lines after the last function while the text does not parse."""
+    """Without what follows the program, from the first unindented line that is no code; a fault inside the program is not ours to hide."""
     if _parses(text):
         return text
     lines = text.split("\n")
-    for end in range(len(lines) - 1, 0, -1):
-        cut_line = lines[end]
-        if cut_line.strip() and cut_line[0] in " \t":
-            return text  # the fault is inside the program: not ours to hide
+    for end, line in enumerate(lines):
+        is_talk = line.strip() and line[0] not in " \t" and not _START.match(line)
         shorter = "\n".join(lines[:end]).rstrip()
-        if "def merge_models" not in shorter:
-            return text
-        if _parses(shorter):
+        if is_talk and _DEFINED in shorter and _parses(shorter):
             return shorter
     return text
 

@@ -4,7 +4,7 @@ runs/NAME/
   campaign.json     the configuration, as resolved
   manifest.json     versions, hashes, seeds, isolation, machine
   archive.db        everything that was proposed, run and scored
-  generators/1 …    a plain model folder after each update
+  generators/1 …    after each update a plain model folder, or an adapter (learn.keep_as)
 """
 
 from __future__ import annotations

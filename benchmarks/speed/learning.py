@@ -49,7 +49,7 @@ def timed(work: Callable[[], object], repeats: int) -> str:
 
 
 def write(generator: LanguageModelGenerator, config: CampaignConfig) -> None:
-    """As a campaign has it written."""
+    """Batch by batch as in a campaign, with all threads, as there is nothing to score meanwhile."""
     size = config.generator.batch
     for batch in range(PROGRAMS // size):
         places = [Sampling(1.0, 1.0, derived_seed("speed", batch, row), batch, row) for row in range(size)]
@@ -116,7 +116,10 @@ def main() -> None:
                 f"update with its gate: {timed(lambda: update.run(1, shipped), 1)}, target {TARGET_UPDATE_SECONDS:g} s"
             )
             print(f"memory: peak {before:.0f} MB before the first update, {peak_mb():.0f} MB after it")
-        swaps(str(folder / "generators" / "1"), shipped, arguments.repeats)
+        if (folder / "generators" / "1").is_dir():
+            swaps(str(folder / "generators" / "1"), shipped, arguments.repeats)
+        else:
+            print("swap: none, the gate took the update back")
         section = config.learn.model_copy(update={"keep_as": "adapter"})
         resident = ResidentModel(shipped)
         student = Student(resident, section, previous=shipped, start="previous", folder=folder)

@@ -1,4 +1,4 @@
-"""One causal language model in memory, whose weights are replaced in place when it has learnt: never a second copy.
+"""One causal language model in memory, whose weights are replaced in place when it has learnt.
 
 A version of a generator is a folder: a plain model, or an adapter of peft (`adapter_config.json`) over the model that the campaign names.
 """

@@ -15,7 +15,7 @@ from engine.judging.rubric import BEST, CRITERIA
 from engine.records import Candidate, Sampling
 
 _POCKET = re.compile(rf"[0-{BEST}]")
-_CHAT = re.compile(rf"^Score: ([0-{BEST}])\s*$", re.MULTILINE)
+_CHAT = re.compile(rf"Score: ([0-{BEST}])")
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,13 @@ class Judge:
 
 
 def points(text: str, form: str) -> int | None:
-    """The points in a judge's answer, strictly: the pocket form is one digit, the chat form has one line "Score: n". None where it is neither."""
+    """The points in a judge's answer, strictly: the pocket form is one digit; the chat form ends with the line "Score: n" and has no other of its kind. None else."""
     if form == "pocket":
         return int(text) if _POCKET.fullmatch(text) else None
-    found = set(_CHAT.findall(text))
-    return int(found.pop()) if len(found) == 1 else None
+    lines = [line.strip() for line in text.strip().split("\n")]
+    found = _CHAT.fullmatch(lines[-1])
+    alone = sum(line.startswith("Score:") for line in lines) == 1
+    return int(found.group(1)) if found and alone else None
 
 
 def agreement(candidates: Sequence[Candidate]) -> Agreement:

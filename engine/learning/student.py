@@ -1,4 +1,4 @@
-"""A generator in training: the resident model itself, with an adapter on it or with all of its weights, so nothing is held twice.
+"""A generator in training: the resident model itself, with an adapter on it or with all of its weights, so nothing is held twice while it learns.
 
 | | `keep_as` "model" | "adapter" |
 |---|---|---|
@@ -6,7 +6,8 @@
 | reference of DPO and KTO | the model that the lesson starts from, asked before the first step | the same; a frozen copy of the adapter, for the gate's divergence |
 | a version on disk | a plain model folder | the adapter alone |
 
-What is not kept is undone by reading the version before again.
+What is not kept is undone by reading the version before again. For the gate's divergence alone that version is held beside the new one for a moment,
+where no adapter can be switched off to get it: of all weights, from the base on, and after two lessons.
 """
 
 from __future__ import annotations

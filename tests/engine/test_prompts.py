@@ -71,6 +71,21 @@ def test_program_is_found_in_an_answer(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>First\n```python\nx = 1\n```</think>\n<thinking>again</thinking>\n```python\n{PROGRAM}```",
+        f"```python\n{PROGRAM}```\nThat was my </think> answer.",
+        f"{PROGRAM}\nIt does this:\n  - it scales\n  - it sums\n\nHope it helps.",
+        f"# My program\n\nHere it comes, with a scale.\n\n{PROGRAM}",
+        f"from what I know, sums are good.\n\n{PROGRAM}",
+    ],
+    ids=["thought-twice", "thought-ends-late", "talk-with-a-list", "heading", "prose-like-an-import"],
+)
+def test_a_program_is_found_among_odd_talk(text: str) -> None:
+    assert extract_program(text) == PROGRAM
+
+
+@pytest.mark.parametrize(
     "text", ["", "   \n", "I cannot do that.", END, f"<think>It never ends\n```python\n{PROGRAM}```"]
 )
 def test_no_program_is_an_empty_text(text: str) -> None:
@@ -80,6 +95,8 @@ def test_no_program_is_an_empty_text(text: str) -> None:
 def test_a_fault_inside_the_program_is_not_hidden() -> None:
     faulty = PROGRAM.replace("sum(", "sum((")
     assert extract_program(faulty) == faulty
+    helper = PROGRAM + "\n\ndef helper(:\n    return 1\n"
+    assert extract_program(helper) == helper
 
 
 @settings(max_examples=60, deadline=None)

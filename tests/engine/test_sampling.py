@@ -107,6 +107,14 @@ def test_top_p_leaves_out_the_tail() -> None:
     assert set(chosen.tolist()) == {1, 2}
 
 
+def test_top_k_leaves_all_but_the_likeliest() -> None:
+    logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(1000, 4)
+    uniform = (torch.arange(1000) + 0.5) / 1000
+    for most, kept in ((1, {1}), (2, {1, 3}), (3, {1, 2, 3}), (0, {0, 1, 2, 3})):
+        assert set(choose(logits, 1.0, uniform, top_k=most).tolist()) == kept
+    assert Counter(choose(logits, 1.0, uniform, top_k=2).tolist())[1] == pytest.approx(1000 * 4 / 7, abs=1)
+
+
 def test_seeds_must_match_prompts(model, tokenizer) -> None:
     with pytest.raises(AssertionError, match=r"\(1, 2\)"):
         sample_texts(model, tokenizer, [pocket_plain()] * 2, 1.0, [0], 5)

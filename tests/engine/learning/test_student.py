@@ -98,6 +98,33 @@ def test_every_method_moves_the_generator_towards_the_good_program(
     assert resident.model.forward.__func__ is type(resident.model).forward  # as transformers made it
 
 
+def test_rest_em_stops_when_the_held_out_loss_rises_and_keeps_the_best_weights(
+    resident: ResidentModel, tmp_path: Path
+) -> None:
+    other_way = Lesson(
+        [{"prompt": PROMPT, "completion": BAD}] * 8, sft_trainer, [{"prompt": PROMPT, "completion": GOOD}]
+    )
+    one = student(resident, tmp_path, "rest-em", epochs=9.0)
+    figures = one.train(other_way, rate=3e-3, seed=3)
+    losses = figures["held_out_losses"]
+    best = losses.index(min(losses))
+    assert losses[-1] > losses[best]
+    assert len(losses) == best + 2 < 9  # one epoch without getting better is enough
+    assert figures["steps"] == 2 * len(losses)
+    one.keep(tmp_path / "1")
+    assert held_out_loss(resident) == pytest.approx(losses[best], abs=1e-4)
+
+
+def held_out_loss(resident: ResidentModel) -> float:
+    """Of the good program and its end, nats a token."""
+    tokenizer = resident.tokenizer
+    start = len(tokenizer(PROMPT).input_ids)
+    ids = tokenizer(PROMPT + GOOD + tokenizer.eos_token, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        logits = resident.model(ids).logits.log_softmax(-1)
+    return -float(logits[0, start - 1 : -1].gather(1, ids[0, start:, None]).mean())
+
+
 def test_a_kept_version_is_a_plain_model_that_reads_back_bit_for_bit(resident: ResidentModel, tmp_path: Path) -> None:
     one = student(resident, tmp_path)
     one.train(LESSONS["dpo"], rate=3e-4, seed=3)

@@ -121,7 +121,9 @@ def test_the_gap_between_dev_and_held_out_is_told_by_iteration(finished: tuple[P
 
 
 def test_a_program_that_fails_on_other_experts_is_a_finding_and_the_report_is_written(tmp_path: Path) -> None:
-    only_here = WEIGHTED_SUM.replace("    return", "    assert 'transfer_a' not in model_dict, 'made for others'\n    return")
+    only_here = WEIGHTED_SUM.replace(
+        "    return", "    assert 'transfer_a' not in model_dict, 'made for others'\n    return"
+    )
     file = written(tmp_path, STUDY.replace("seeds = [1, 2]", "seeds = [1]").replace("iterations=2", "iterations=1"))
     for program in (tmp_path / "script").iterdir():
         program.write_text(only_here)

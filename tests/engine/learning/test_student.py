@@ -102,7 +102,9 @@ def test_rest_em_stops_when_the_held_out_loss_rises_and_keeps_the_best_weights(
     resident: ResidentModel, tmp_path: Path
 ) -> None:
     other_way = Lesson(
-        [{"prompt": PROMPT, "completion": BAD}] * 8, sft_trainer, [{"prompt": PROMPT, "completion": GOOD}]
+        [{"prompt": PROMPT, "completion": "scale " * 60}] * 8,
+        sft_trainer,
+        [{"prompt": PROMPT, "completion": GOOD}],
     )
     one = student(resident, tmp_path, "rest-em", epochs=9.0)
     figures = one.train(other_way, rate=3e-3, seed=3)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
 
 from benchmarks import BenchmarkError
 from engine import locations, prompts
-from engine.config import CampaignConfig, LearnSection
+from engine.config import CampaignConfig, LearnSection, Loss
 from engine.errors import EngineError, HostError, Interrupted, RunError
 from engine.generators import ResidentModel
 from engine.hashing import weights_hash
@@ -252,9 +253,11 @@ def test_rest_em_starts_from_the_base_every_time_and_dpo_goes_on(resident: Resid
     assert digests["dpo"][0] != digests["dpo"][1]
 
 
-@pytest.mark.parametrize("loss", ["ipo", "hinge", "robust", "apo_zero"])
+@pytest.mark.parametrize("loss", get_args(Loss))
 def test_dpo_takes_trls_other_losses(resident: ResidentModel, tmp_path: Path, loss: str) -> None:
-    one = student(resident, tmp_path, loss=loss, epochs=1.0, label_smoothing=0.1 if loss == "robust" else 0.0)
+    one = student(
+        resident, tmp_path, loss=loss, epochs=1.0, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0.0
+    )
     figures = one.train(LESSONS["dpo"], rate=1e-4, seed=3)
     assert figures["loss_last"] is not None
     one.forget()

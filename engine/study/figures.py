@@ -16,6 +16,8 @@ Results = Mapping[str, Any]
 COLOURS = ("#6b7280", "#1d4ed8", "#b45309", "#047857", "#9d174d", "#6d28d9", "#0e7490", "#4d7c0f", "#be123c", "#374151")
 """Of methods, in the order of the study: dark enough on white, and apart in lightness too."""
 BINS = 25
+DRAWN_FROM = 3
+"""Seeds from which an interval is drawn: that of two is as wide as the figure, and stands in the table."""
 
 
 def figures(results: Results) -> dict[str, str]:
@@ -85,7 +87,7 @@ def _by_iteration(results: Results) -> str:
         ("valid", "valid, %"),
         ("distinct", "distinct behaviour, % of valid"),
     )
-    with _drawn(1, len(panels), (3.0 * len(panels), 3.0)) as (axes, svg):
+    with _drawn(1, len(panels), (3.0 * len(panels), 3.2)) as (axes, svg):
         for axis, (measure, title) in zip(axes[0], panels, strict=True):
             for method in results["methods"]:
                 points = []
@@ -103,7 +105,10 @@ def _by_iteration(results: Results) -> str:
             axis.set_xticks([int(i) for i in _iterations(results)])
             axis.set_xlabel("iteration", fontsize=8)
             axis.tick_params(labelsize=8)
-        axes[0][0].legend(fontsize=7, frameon=False)
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        axes[0][0].figure.legend(
+            handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False
+        )
         return svg()
 
 
@@ -125,10 +130,8 @@ def _held_out(results: Results) -> str:
                 mean = over_seeds(values)
                 if mean is None:
                     continue
+                low, high = _interval(mean)
                 axis.plot(np.array(values) * 100, [row] * len(values), ".", color=_colour(results, method), alpha=0.5)
-                low, high = (
-                    (mean.low, mean.high) if mean.low is not None and mean.high is not None else (mean.mean, mean.mean)
-                )
                 axis.errorbar(
                     mean.mean * 100,
                     row,
@@ -158,9 +161,15 @@ def _band(
     kept = [(at, one) for at, one in zip(x, points, strict=True) if one is not None]
     places = [at for at, _ in kept]
     axis.plot(places, [100 * one.mean for _, one in kept], color=colour, lw=1.6, marker=marker, ms=4, label=label)
-    low = [100 * (one.low if one.low is not None else one.mean) for _, one in kept]
-    high = [100 * (one.high if one.high is not None else one.mean) for _, one in kept]
-    axis.fill_between(places, low, high, color=colour, alpha=0.12, lw=0)
+    low, high = zip(*(_interval(one) for _, one in kept), strict=True) if kept else ((), ())
+    axis.fill_between(places, [100 * x for x in low], [100 * x for x in high], color=colour, alpha=0.12, lw=0)
+
+
+def _interval(one: OverSeeds) -> tuple[float, float]:
+    """As drawn: nothing where there are too few seeds, and no share below 0 or above 1."""
+    if one.low is None or one.high is None or one.n < DRAWN_FROM:
+        return one.mean, one.mean
+    return max(0.0, one.low), min(1.0, one.high)
 
 
 def _runs(results: Results, method: str) -> list[Mapping[str, Any]]:

@@ -16,10 +16,10 @@ from engine.study.figures import figures
 Results = Mapping[str, Any]
 
 TITLES = {
-    "by-iteration": "By iteration: mean over seeds, 95 % interval",
+    "by-iteration": "By iteration: mean over seeds, 95 % interval where there are three seeds or more",
     "histograms": "Dev scores of all scored programs, by iteration",
-    "best-so-far": "Best dev score after so many programs: mean over seeds, 95 % interval",
-    "held-out": "The program first on dev of every run, on problems that no run met: each seed, mean and 95 % interval; dashed: the human-made merge first on dev",
+    "best-so-far": "Best dev score after so many programs: mean over seeds, 95 % interval where there are three seeds or more",
+    "held-out": "The program first on dev of every run, on problems that no run met: each seed, mean, and 95 % interval where there are three seeds or more; dashed: the human-made merge first on dev",
 }
 
 

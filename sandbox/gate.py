@@ -7,6 +7,7 @@ attack surface) and never raises for what the text says. `compile_program` runs 
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import unicodedata
 import warnings
@@ -31,6 +32,7 @@ MAX_NODES = 40_000
 MAX_BRACES = 2_000
 """Opening braces: the parser is started anew for each expression in an f-string, a second for sixteen thousand."""
 
+_PARSE_TRIES = 10
 _MARKS_IN_A_ROW = 8
 _DOTS_IN_A_ROW = 30
 _CHAIN = re.compile(rf"(?:\.\s*\w+\s*){{{_DOTS_IN_A_ROW + 1}}}")
@@ -79,6 +81,18 @@ def _check_shape(tree: ast.AST) -> None:
         level = [child for node in level for child in ast.iter_child_nodes(node)]
 
 
+def _tree(text: str) -> ast.Module:
+    """`ast.parse`, again where Python's own count of depth was disturbed.
+
+    CPython counts the depth of the tree it builds in one place for all threads: where the garbage collector lets another thread
+    parse meanwhile, `SystemError: AST constructor recursion depth mismatch` is raised (cpython issue 106905 and others).
+    """
+    for _ in range(_PARSE_TRIES - 1):
+        with contextlib.suppress(SystemError):
+            return ast.parse(text, filename=CANDIDATE_FILE)
+    return ast.parse(text, filename=CANDIDATE_FILE)
+
+
 def parse(source: str | bytes) -> ast.Module:
     """The syntax tree of a text nobody trusts, within the depth and size limits. For every place that reads programs.
 
@@ -89,7 +103,7 @@ def parse(source: str | bytes) -> ast.Module:
     _check_text(text)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an odd escape in a string is no reason to warn, or to fail, in the host
-        tree = ast.parse(text, filename=CANDIDATE_FILE)
+        tree = _tree(text)
     try:
         _check_shape(tree)
     except _TooDeep as error:

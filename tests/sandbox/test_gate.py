@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -188,6 +189,29 @@ def test_no_text_costs_the_host_much(name: str) -> None:
         [sys.executable, "-c", code], input=HARD_TEXTS[name].encode(), capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()[-300:]
+
+
+def _disturbed(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    real, left = ast.parse, [times]
+
+    def disturbed(text: str, filename: str) -> ast.Module:
+        if left[0]:
+            left[0] -= 1
+            raise SystemError("AST constructor recursion depth mismatch (before=39, after=40)")
+        return real(text, filename=filename)
+
+    monkeypatch.setattr("sandbox.gate.ast.parse", disturbed)
+
+
+def test_another_thread_that_disturbs_the_parser_costs_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    _disturbed(monkeypatch, 3)
+    assert check(ENTRY) == Verdict(True)
+
+
+def test_a_parser_that_is_always_disturbed_is_the_hosts_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    _disturbed(monkeypatch, 1_000)
+    with pytest.raises(SystemError, match="mismatch"):
+        check(ENTRY)
 
 
 def test_the_size_limit_counts_bytes() -> None:

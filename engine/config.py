@@ -254,7 +254,8 @@ class LearnSection(_Section):
     """How the generator learns (`engine/learning/`). Shares and carry-over are those of Self-Developing (https://arxiv.org/abs/2410.15639).
 
     `start`: None: as the method has it. `pairs`, `min_certainty`, `chosen` to `pairs_per_chosen`: see `learning/pairs.py`. `keep` to `per_behaviour`:
-    of rest-em. `sft`: weight of the chosen programs' own loss, a mean over tokens, beside that of the pairs (https://arxiv.org/abs/2404.19733).
+    of rest-em. `precision`: of the products while it trains, over weights that stay as they are held; "auto": bfloat16 where the machine has units for
+    it (AMX, or a GPU's), else float32. `sft`: weight of the chosen programs' own loss, a mean over tokens, beside that of the pairs (https://arxiv.org/abs/2404.19733).
     `lora_rank` 0 trains all weights. `keep_as`: whether a version is a plain model or an adapter over the first one, which goes on to be trained;
     `checkpoints`: which versions stay in the run's folder.
     """
@@ -280,6 +281,7 @@ class LearnSection(_Section):
     epochs: Positive = 2.0
     batch: Count = 8
     lora_rank: Annotated[int, Field(ge=0)] = 32
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     keep_as: Literal["model", "adapter"] = "model"
     checkpoints: Literal["all", "latest"] = "all"
 

@@ -65,6 +65,7 @@ class Student:
         self._start = self._previous if start == "previous" else resident.base
         self._work = folder / ".training"
         self._batch = section.batch
+        self._precision = precision_in_force(section.precision, device)
         self._lessons = 0
         self._fresh = False  # whether the adapter began as nothing, over the weights of `start`
 
@@ -88,7 +89,7 @@ class Student:
             check: called after every step; what it raises stops the training.
 
         Returns:
-            Figures: examples, steps, first and last loss (None where none is finite), held-out losses by epoch, batch, rate.
+            Figures: examples, steps, first and last loss (None where none is finite), held-out losses by epoch, batch, rate, precision.
 
         Raises:
             BenchmarkError: the memory does not suffice for the smallest batch.
@@ -132,14 +133,18 @@ class Student:
                 )
                 _silence(trainer)
                 resident.model = trainer.accelerator.unwrap_model(trainer.model)
-                trainer.train()
+                try:
+                    trainer.train()
+                finally:  # else the programs of the gate's probe would be written with the products of the training
+                    trainer.accelerator.unwrap_model(resident.model, keep_fp32_wrapper=False)
             except BaseException:
                 self._unlearn(before, adapted=adapted)
                 raise
             finally:
                 resident.model.eval()
         self._fresh, self._lessons = adapted and not self._lessons, self._lessons + 1
-        return _figures(history, trainer.state, batch=self._batch, rate=rate, examples=len(lesson.rows))
+        figures = _figures(history, trainer.state, batch=self._batch, rate=rate, examples=len(lesson.rows))
+        return {**figures, "precision": self._precision}
 
     def _settle(self) -> None:
         """Make what an earlier lesson taught the model that the next one starts from."""
@@ -181,7 +186,7 @@ class Student:
             "warmup_steps": WARM_UP if steps >= FEW_STEPS else 0,
             "seed": seed,
             "use_cpu": self._device == "cpu",
-            "bf16": False,
+            "bf16": self._precision == "bfloat16",
             "dataloader_pin_memory": False,
             "save_strategy": "no",
             "save_only_model": True,
@@ -237,6 +242,16 @@ class Student:
     def close(self) -> None:
         """Remove what is left of the work."""
         shutil.rmtree(self._work, ignore_errors=True)
+
+
+def precision_in_force(precision: str, device: str) -> str:
+    """ "float32" or "bfloat16": "auto" is bfloat16 where it is the faster one."""
+    if precision != "auto":
+        return precision
+    if device == "cpu":
+        units = getattr(torch.cpu, "get_capabilities", dict)()  # torch of old has no such question
+        return "bfloat16" if units.get("amx_bf16") else "float32"  # without AMX it is the slower one
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
 def _begun_once(lesson: Lesson, tokenizer: Any) -> Lesson:

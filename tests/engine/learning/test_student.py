@@ -99,6 +99,62 @@ def test_every_method_moves_the_generator_towards_the_good_program(
     assert resident.model.forward.__func__ is type(resident.model).forward  # as transformers made it
 
 
+@pytest.mark.parametrize("name", LESSONS)
+def test_bfloat16_products_are_those_of_the_training_alone(resident: ResidentModel, tmp_path: Path, name: str) -> None:
+    before = margin(resident)
+    one = student(resident, tmp_path, name, precision="bfloat16", keep_as="adapter")
+    figures = one.train(LESSONS[name], rate=3e-4, seed=3)
+    assert figures["precision"] == "bfloat16"
+    assert margin(resident) > before + (0.2 if name == "dpo" else 0.02)
+    assert {tensor.dtype for tensor in resident.model.parameters()} == {torch.float32}
+    trained = next_word(resident)  # as the gate's probe would meet it, before it is kept
+    one.keep(tmp_path / "1")
+    again = ResidentModel(SHIPPED)
+    again.adopt(str(tmp_path / "1"))
+    assert torch.equal(trained, next_word(again))
+
+
+def test_bfloat16_products_leave_no_trace_on_a_model_whose_training_was_broken_off(
+    resident: ResidentModel, tmp_path: Path
+) -> None:
+    first = student(resident, tmp_path, precision="bfloat16", keep_as="adapter")
+    first.train(LESSONS["dpo"], rate=3e-4, seed=3)
+    first.keep(tmp_path / "1")
+    before = next_word(resident)
+
+    def stop() -> None:
+        raise Interrupted("stopped")
+
+    one = student(resident, tmp_path, precision="bfloat16", keep_as="adapter", previous=str(tmp_path / "1"))
+    with pytest.raises(Interrupted, match="stopped"):
+        one.train(LESSONS["dpo"], rate=3e-4, seed=3, check=stop)
+    assert torch.equal(next_word(resident), before)
+
+
+def next_word(resident: ResidentModel) -> torch.Tensor:
+    """Log-probabilities of the token behind the prompt."""
+    ids = resident.tokenizer(PROMPT, add_special_tokens=False, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        logits: torch.Tensor = resident.model(ids).logits[0, -1].log_softmax(-1)
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("asked", "amx", "expected"),
+    [
+        ("auto", True, "bfloat16"),
+        ("auto", False, "float32"),
+        ("float32", True, "float32"),
+        ("bfloat16", False, "bfloat16"),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_processor_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, asked: str, amx: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    assert module.precision_in_force(asked, "cpu") == expected
+
+
 def test_rest_em_stops_when_the_held_out_loss_rises_and_keeps_the_best_weights(
     resident: ResidentModel, tmp_path: Path
 ) -> None:

@@ -249,7 +249,7 @@ def precision_in_force(precision: str, device: str) -> str:
     if precision != "auto":
         return precision
     if device == "cpu":
-        units = getattr(torch.cpu, "get_capabilities", dict)()  # torch of old has no such question
+        units: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch of old has no such question
         return "bfloat16" if units.get("amx_bf16") else "float32"  # without AMX it is the slower one
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 

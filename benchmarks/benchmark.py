@@ -169,7 +169,7 @@ def _pocket(chat: bool, shots: int | None, max_new_tokens: int | None) -> Benchm
 def _pocket_problems(split: str) -> tuple[Problem, ...]:
     if split.startswith(FRESH) and (seed := split.removeprefix(FRESH)).isdecimal():
         stream = pocket.fresh(int(seed))
-        sampled = (next(stream) for _ in range(pocket.SPLIT_SIZES["dev"]))
+        sampled = (next(stream) for _ in range(pocket.FRESH_SIZE))
         return tuple(
             Problem(f"pocket-fresh-{seed}-{at:04d}", one.question, one.answer, one.final, one.family)
             for at, one in enumerate(sampled)

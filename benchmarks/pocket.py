@@ -1,6 +1,6 @@
 """The pocket benchmark: GSM8K-format word problems that a million-parameter model can learn.
 
-Nine families, two to four calculation steps, numbers below 400. `dev` (200) and `test` (2000) are frozen files; every other problem
+Nine families, two to four calculation steps, numbers below 400. `dev` (1000) and `test` (2000) are frozen files; every other problem
 comes from `fresh`, which refuses any problem of the frozen splits by its text, so nothing trained here has seen them.
 
 The worked solution holds the calculations only (`12+5=17`), one a line, then `#### 51`: a small model decodes few tokens, and the
@@ -19,6 +19,7 @@ from benchmarks.problems import Problem
 
 __all__ = [
     "FAMILIES",
+    "FRESH_SIZE",
     "MAX_NUMBER",
     "MAX_STEPS",
     "MIN_STEPS",
@@ -32,8 +33,10 @@ __all__ = [
     "sample",
 ]
 
-SPLIT_SIZES = {"dev": 200, "test": 2000}
+SPLIT_SIZES = {"dev": 1000, "test": 2000}
 SPLIT_SEEDS = {"dev": 20_001, "test": 20_002}
+FRESH_SIZE = 200
+"""Problems of a split `fresh:SEED`."""
 
 
 def folder() -> Path:
@@ -46,7 +49,7 @@ def folder() -> Path:
 
 
 def load(split: str) -> tuple[Problem, ...]:
-    """The frozen problems of `split` ("dev": 200, "test": 2000), in their fixed order, families in turn."""
+    """The frozen problems of `split` ("dev": 1000, "test": 2000), in their fixed order, families in turn."""
     from benchmarks.problems import load_jsonl
 
     return load_jsonl(folder() / f"{split}.jsonl")

@@ -66,7 +66,7 @@ def test_pocket_asks_in_its_own_form_and_its_solutions_are_right():
     assert benchmark.prompt(dev[0]) == pocket.format_prompt(dev[0].question)
     assert {benchmark.checker(problem.answer, problem.final) for problem in dev} == {(True, True)}
     assert {problem.family for problem in dev} == set(pocket.FAMILIES)
-    assert (len(dev), benchmark.scorer_version, benchmark.ranks) == (200, SCORER_VERSION, "strict")
+    assert (len(dev), benchmark.scorer_version, benchmark.ranks) == (1000, SCORER_VERSION, "strict")
 
 
 def test_fresh_pocket_problems_repeat_with_their_seed_and_lie_in_no_frozen_split():

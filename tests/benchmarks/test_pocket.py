@@ -69,7 +69,7 @@ def test_there_are_at_least_eight_families() -> None:
     assert len(pocket.FAMILIES) >= 8
 
 
-@pytest.mark.parametrize(("split", "size"), [("dev", 200), ("test", 2000)])
+@pytest.mark.parametrize(("split", "size"), [("dev", 1000), ("test", 2000)])
 def test_splits_are_frozen_full_and_even(split: str, size: int) -> None:
     problems = pocket.load(split)
     assert len(problems) == size
@@ -92,7 +92,7 @@ def test_the_files_are_in_gsm8ks_form() -> None:
 
 def test_no_question_stands_in_both_splits() -> None:
     dev, test = ({p.question for p in pocket.load(split)} for split in ("dev", "test"))
-    assert len(dev) == 200
+    assert len(dev) == 1000
     assert len(test) == 2000
     assert not dev & test
 

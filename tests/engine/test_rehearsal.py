@@ -90,7 +90,7 @@ def test_a_campaign_that_can_run_here_says_what_it_would_do() -> None:
     found = told(build_config({}))
     assert {finding.state for finding in found.values()} == {"ok"}
     assert "'all' selects 38 tensors" in found["merge"].text
-    assert found["dev"].text == "200 problems in blocks of 25: pocket 200 (weight 1)"
+    assert found["dev"].text == "1000 problems in blocks of 125: pocket 1000 (weight 1)"
 
 
 def test_mistakes_show_without_a_run(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from itertools import islice
 from benchmarks.racing import Races, halving_rungs, survivors
 from engine.bench import Bench, Scored
 from engine.config import CampaignConfig
+from engine.descriptors import Descriptors
 from engine.errors import HostError
 from engine.known import Known, batch_of
 from engine.pipeline import ahead
@@ -38,6 +39,7 @@ class Ran:
     candidate: Candidate
     probe: ExecutionResult
     behaviour: str | None = None
+    descriptors: Descriptors | None = None
     original: ProgramId | None = None
     merge: ExecutionResult | None = None
     fault: Assessment | None = None
@@ -82,7 +84,7 @@ def _one_by_one(
         if assessment is None:
             assert ran.merge is not None
             is_beaten = partial(races.is_beaten, iteration) if races else None
-            assessment = _scored(ran.merge, ran.behaviour, bench.score_merge(ran.merge, is_beaten=is_beaten))
+            assessment = _scored(ran.merge, ran, bench.score_merge(ran.merge, is_beaten=is_beaten))
         if races:
             _enter(races, iteration, assessment)
         yield ran.candidate, assessment
@@ -126,7 +128,7 @@ def _by_halves(bench: Bench, runs: Iterator[Ran], check: Callable[[], None]) -> 
         assessment = _fate(ran)
         if assessment is None:
             assert ran.merge is not None
-            assessment = _scored(ran.merge, ran.behaviour, bench.score_merge(ran.merge, blocks=rungs[0]))
+            assessment = _scored(ran.merge, ran, bench.score_merge(ran.merge, blocks=rungs[0]))
             alive.append(ran.candidate)
         fates[ran.candidate.number] = (ran.candidate, assessment)
     for blocks in rungs[1:]:
@@ -176,7 +178,7 @@ def _merged(bench: Bench, ran: Ran, known: Known, *, chosen: bool) -> Ran:
         return ran
     merge = bench.merge(program.source)
     if merge.outputs is None:
-        known.blame(program.id, _fault(merge, ran.behaviour))
+        known.blame(program.id, _fault(merge, ran))
     return replace(ran, merge=merge)
 
 
@@ -219,7 +221,8 @@ def _probed(bench: Bench, candidate: Candidate, known: Known) -> Ran:
     behaviour = behaviour_hash(probe.outputs)
     original = known.original(program.id, behaviour)
     known.add(program.id, behaviour, original)
-    return Ran(candidate, probe, behaviour, original)
+    descriptors = bench.describe(program.source, probe) if original is None else None
+    return Ran(candidate, probe, behaviour, descriptors, original)
 
 
 def _fate(ran: Ran) -> Assessment | None:
@@ -227,38 +230,44 @@ def _fate(ran: Ran) -> Assessment | None:
     if ran.fault is not None:
         detail = f"as {ran.original}, which behaves the same: {ran.fault.detail}"
         return replace(
-            ran.fault, detail=detail, line=None, duplicate_of=ran.original, execute_seconds=ran.probe.seconds
+            ran.fault,
+            detail=detail,
+            line=None,
+            duplicate_of=ran.original,
+            execute_seconds=ran.probe.seconds,
+            descriptors=None,
         )
     if ran.original is not None:
-        return _assessment(Outcome.DUPLICATE, ran.probe, ran.behaviour, duplicate_of=ran.original)
+        return _assessment(Outcome.DUPLICATE, ran.probe, ran, duplicate_of=ran.original)
     if not ran.probe.ok:
-        return _fault(ran.probe, ran.behaviour)
+        return _fault(ran.probe, ran)
     if ran.merge is None:
-        return _assessment(Outcome.SKIPPED, ran.probe, ran.behaviour)
+        return _assessment(Outcome.SKIPPED, ran.probe, ran)
     if ran.merge.outputs is None:
-        return _fault(ran.merge, ran.behaviour)
+        return _fault(ran.merge, ran)
     return None
 
 
-def _scored(merge: ExecutionResult, behaviour: str | None, scored: Scored) -> Assessment:
+def _scored(merge: ExecutionResult, ran: Ran, scored: Scored) -> Assessment:
     more = {"score": scored.score, "score_seconds": scored.seconds, "sha256": merge.sha256}
-    return _assessment(Outcome.OK, merge, behaviour, **more)
+    return _assessment(Outcome.OK, merge, ran, **more)
 
 
-def _fault(result: ExecutionResult, behaviour: str | None) -> Assessment:
+def _fault(result: ExecutionResult, ran: Ran) -> Assessment:
     assert result.reason is not None
     outcome = Outcome.REJECTED if result.reason in STATIC_REASONS else Outcome.FAILED
-    return _assessment(outcome, result, behaviour)
+    return _assessment(outcome, result, ran)
 
 
-def _assessment(outcome: Outcome, result: ExecutionResult, behaviour: str | None, **more: object) -> Assessment:
+def _assessment(outcome: Outcome, result: ExecutionResult, ran: Ran, **more: object) -> Assessment:
     return Assessment(
         outcome=outcome,
         reason=result.reason.value if result.reason else None,
         detail=result.detail,
         line=result.line,
         rule=result.rule,
-        behaviour=behaviour,
+        behaviour=ran.behaviour,
+        descriptors=ran.descriptors,
         execute_seconds=result.seconds,
         peak_memory_bytes=result.peak_memory_bytes,
         isolation=result.isolation.level,

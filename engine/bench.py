@@ -24,6 +24,8 @@ from benchmarks.statistics import ItemBits
 from benchmarks.suite import Suite
 from engine import locations
 from engine.config import CampaignConfig, ModelsSection, limits_of
+from engine.descriptors import Descriptors
+from engine.diversity import Changes, changed_probes, describe
 from engine.errors import ConfigError
 from engine.evaluating import open_evaluator
 from engine.hashing import tensor_hash
@@ -35,7 +37,7 @@ from merges.contract import program_id
 from merges.probes import probe_jobs
 from merges.selection import select
 from merges.task_vectors import check_compatible, mergeable, task_jobs, tensor_seed
-from sandbox import ExecutionResult, Reason, Sandbox
+from sandbox import ExecutionResult, PackedJobs, Reason, Sandbox
 
 Tensors = Mapping[str, torch.Tensor]
 IsBeaten = Callable[[ItemBits], bool]
@@ -151,7 +153,9 @@ class Bench:
         self._bases = {job.name: job.base for job in jobs if job.base is not None}
         self._packed = opened.enter_context(closing(self.sandbox.pack(jobs)))
         del jobs  # as large as what was packed
-        self._probes = opened.enter_context(closing(self.sandbox.pack(probe_jobs(len(self.experts)))))
+        self._probe_jobs = probe_jobs(len(self.experts))
+        self._probes = opened.enter_context(closing(self.sandbox.pack(self._probe_jobs)))
+        self._changed: dict[Changes, PackedJobs] = {}
         self.dev = open_suite(self.config, "dev")
         self.test = Sealed(self.config, self.dev)
         self.evaluator: Evaluator = opened.enter_context(
@@ -193,6 +197,21 @@ class Bench:
         """Run a program on the fixed probe tensors: cheap, and enough to see what it does."""
         with self.stages.watch("validate", 1):
             return _patiently(lambda: self.sandbox.execute(source, self._probes))
+
+    def describe(self, source: str, answer: ExecutionResult) -> Descriptors:
+        """What a program does that gave `answer` on the probe tensors."""
+
+        def run(changes: Changes) -> ExecutionResult:
+            return _patiently(lambda: self.sandbox.execute(source, self._probes_after(changes)))
+
+        with self.stages.watch("describe", 1):
+            return describe(source, self._probe_jobs, answer, run)
+
+    def _probes_after(self, changes: Changes) -> PackedJobs:
+        if changes not in self._changed:
+            packed = self.sandbox.pack(changed_probes(self._probe_jobs, changes))
+            self._changed[changes] = self._opened.enter_context(closing(packed))
+        return self._changed[changes]
 
     def merge(
         self, source: str, parameters: Mapping[str, float] | None = None, *, run_seed: int | None = None

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.scores import Score
+from engine.descriptors import DEPENDENCES, Descriptors
 from engine.finale import Row
 from engine.records import Assessment, Candidate, Program
 from engine.tables import asked, final_cells, percent, printable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from engine.effect import Effect
 
 Fact = tuple[str, object]
+_MOVED = 0.005  # below, it is the rounding of two decimals
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -36,6 +38,7 @@ def candidate_page(
     facts = [*_written(candidate), *_fate(assessment)]
     facts += _scored(assessment.score) if assessment.score else []
     facts += _tested(final) if final else []
+    facts += _described(assessment.descriptors) if assessment.descriptors else []
     facts += [*_cost(assessment), *((key, ", ".join(values)) for key, values in related.items())]
     grid = Table.grid(padding=(0, 2))
     for key, value in facts:
@@ -108,6 +111,20 @@ def _tested(final: Row) -> Iterator[Fact]:
     star = "; *: simultaneous, as in the run's table" if final.simultaneous else ""
     human = f"against the best human-made merge {against}, p = {chance}{star}"
     yield "test", f"{share} % [{interval}], n = {final.final.score.n}; {human}"
+
+
+def _described(d: Descriptors) -> Iterator[Fact]:
+    n = d.numbers
+    weights = ", ".join(f"{weight:.2f}" for weight in d.weights)
+    yield (
+        "weighs the experts",
+        f"{weights}; no weighted sum explains {100 * n['rest']:.1f} % of the result (on the probe tensors)",
+    )
+    shape = f"size {n['size']:.2f}, sparsity {n['sparsity']:.2f}, agreement in sign {n['agreement']:.2f}"
+    yield "its result", f"{shape}, weights vary by {n['variation']:.2f} from tensor to tensor"
+    moved = ", ".join(f"{name} {n[name]:.2f}" for name in DEPENDENCES if n[name] >= _MOVED)
+    yield "depends on", moved or "nothing but the task vectors, each entry in its place"
+    yield "operations", ", ".join(d.operations)
 
 
 def _cost(a: Assessment) -> Iterator[Fact]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -88,7 +89,7 @@ def show(
     if not effect:
         found = None
     else:
-        from engine.effect import effects
+        from engine.model_effects import effects
 
         found = list(effects(config, chosen.program.source))
     if as_json:
@@ -99,6 +100,26 @@ def show(
     console.print(candidate_page(chosen, related, final))
     if found is not None:
         console.print(effect_table(found))
+
+
+@archive_app.command("describe")
+def describe_programs(run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")]) -> None:
+    """Take the descriptors of programs that have none: of an archive made before there were any.
+
+    Example: mergewright archive describe runs/pocket-20260101-120000
+    """
+    from engine import locations, rundir
+    from engine.describing import describe_all
+    from engine.store import Store
+
+    folder = locations.run_folder(run)
+    with rundir.locked(folder), closing(Store.in_folder(folder)) as store:
+        taken, strange = describe_all(rundir.read_config(folder), store)
+    print(f"{folder}: {taken} described")
+    if strange:
+        print(
+            f"{len(strange)} behave otherwise here than when they were found and were left as they are: {', '.join(strange[:8])}"
+        )
 
 
 @archive_app.command()

@@ -1,7 +1,7 @@
 """What a program does, in numbers that do not ask how well: descriptors, from its text and from what it makes of the probe tensors.
 
 Some are read off the answers to the probes (`merges/probes.py`), others off how these change when one thing about the probes is changed and nothing else:
-the task vectors doubled, the experts in another order, the entries shuffled, another depth, name, base or seed. `NUMBERS` says of each what it means and in
+the task vectors doubled, the experts in another order, the entries shuffled, another depth, name, base or seed. `descriptors.NUMBERS` says of each what it means and in
 which range it lies, so that a campaign may choose any as an axis of its archive.
 """
 
@@ -11,7 +11,7 @@ import ast
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,69 +19,18 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
+from engine.descriptors import DEPENDENCES, NUMBERS, SKETCH_NUMBERS, Descriptors
 from engine.effect import effect
 from sandbox import ExecutionResult, TensorJob
 from sandbox.gate import parse
 
 Floats = npt.NDArray[np.float64]
 
-Run = Callable[[Sequence[TensorJob]], ExecutionResult]
-"""One execution of the program in question on some tensors."""
+Changes = tuple[str, ...]
+"""Some of `DEPENDENCES`."""
 
-SKETCH_NUMBERS = 8
-"""Numbers of a sketch for each probe tensor."""
-
-
-@dataclass(frozen=True)
-class Number:
-    """What one numeric descriptor means.
-
-    Attributes:
-        low, high: where its values lie; those beyond count as the bound where it is an axis.
-        meaning: in a line.
-    """
-
-    low: float
-    high: float
-    meaning: str
-
-
-NUMBERS: Mapping[str, Number] = {
-    "scale": Number(-1.0, 3.0, "sum of the weights in the weighted sum of task vectors that comes nearest"),
-    "balance": Number(0.0, 1.0, "how evenly these weights fall on the experts: 1 all alike, 0 all on one (entropy)"),
-    "variation": Number(0.0, 1.0, "how much the weights change from tensor to tensor (spread over size)"),
-    "rest": Number(0.0, 1.0, "share of the result's squared norm that no weighted sum explains"),
-    "size": Number(0.0, 4.0, "norm of the result over the mean norm of the task vectors"),
-    "sparsity": Number(0.0, 1.0, "share of the result's entries that are 0"),
-    "agreement": Number(0.0, 1.0, "share of its other entries whose sign is that of the task vectors' sum"),
-    "scaling": Number(0.0, 1.0, "how far twice the task vectors give anything but twice the result; 0: it is homogeneous"),
-    "order": Number(0.0, 1.0, "how far the result changes with the order of the experts"),
-    "entries": Number(0.0, 1.0, "how far shuffled entries give anything but the shuffled result; 0: entries are treated alike"),
-    "depth": Number(0.0, 1.0, "how far the result changes with the layer's depth"),
-    "name": Number(0.0, 1.0, "how far it changes with the parameter's name"),
-    "base": Number(0.0, 1.0, "how far it changes with the seed model's tensor"),
-    "randomness": Number(0.0, 1.0, "how far it changes with the seed of the random generators"),
-    "nodes": Number(20.0, 500.0, "size of the text: nodes of its syntax tree"),
-}  # fmt: skip
-"""The numeric descriptors. Those that say "how far" are relative differences, 0 none to 1 another result altogether, or none at all. None depends on the
-machine: what a program costs in seconds and bytes is in its assessment, and its size here."""
-
-
-@dataclass(frozen=True)
-class Descriptors:
-    """What a program does.
-
-    Attributes:
-        numbers: name → value, as in `NUMBERS`; not bounded but where the meaning bounds it.
-        weights: mean weight of each expert, in their order, in the nearest weighted sum.
-        operations: names of the methods and functions that its text calls, sorted.
-        sketch: random projections of its answers to the probes; see `distance`.
-    """
-
-    numbers: Mapping[str, float]
-    weights: tuple[float, ...]
-    operations: tuple[str, ...]
-    sketch: tuple[float, ...]
+Run = Callable[[Changes], ExecutionResult]
+"""What the program in question makes of `changed_probes` after these changes."""
 
 
 def describe(source: str, probes: Sequence[TensorJob], answer: ExecutionResult, run: Run) -> Descriptors:
@@ -91,7 +40,7 @@ def describe(source: str, probes: Sequence[TensorJob], answer: ExecutionResult, 
         source: its text.
         probes: as `merges.probes.probe_jobs` gives them.
         answer: what it made of them.
-        run: how it is run on others; what fails there counts as another result altogether.
+        run: how it is run on changed probes; what fails there counts as another result altogether.
     """
     assert answer.outputs is not None, "a program that fails on the probes does nothing that could be described"
     results = answer.outputs
@@ -106,7 +55,7 @@ def describe(source: str, probes: Sequence[TensorJob], answer: ExecutionResult, 
         "size": _mean(one.size for one in effects),
         "sparsity": 1.0 - _mean(one.density for one in effects),
         "agreement": _mean(_agreement(job, results[job.name]) for job in probes),
-        **{name: _changed(name, probes, results, run, tree) for name in _CHANGES},
+        **_dependences(probes, results, run, tree),
         "nodes": float(sum(1 for _ in ast.walk(tree))),
     }
     return Descriptors(
@@ -130,89 +79,106 @@ def sketch(results: Mapping[str, Tensor]) -> tuple[float, ...]:
     return tuple(numbers)
 
 
-def distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """How far two programs' answers to the probes lie apart, 0 (alike) to 1 (nothing in common, or more), from their sketches.
+# what is changed about the probes, and what a program that does not care makes of them then
 
-    It is the relative difference of each probe's part, and the mean over the probes: a tensor of small numbers counts as much as one of large ones.
-    """
-    a, b = (np.asarray(numbers).reshape(-1, SKETCH_NUMBERS) for numbers in (one, other))
-    apart = np.linalg.norm(a - b, axis=1)
-    sizes = np.maximum(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
-    shares = np.divide(apart, sizes, out=np.zeros_like(apart), where=sizes > 0)
-    return float(np.minimum(shares, 1.0).mean())
+Results = Mapping[str, Tensor]
 
 
-# what is changed about the probes: each gives the changed probes, and what a program that does not care makes of them
-
-_Changed = tuple[list[TensorJob], dict[str, Tensor]]
-
-
-def _doubled(probes: Sequence[TensorJob], results: Mapping[str, Tensor]) -> _Changed:
-    jobs = [replace(job, vectors={k: 2 * v for k, v in job.vectors.items()}) for job in probes]
-    return jobs, {name: 2 * result for name, result in results.items()}
-
-
-def _reordered(probes: Sequence[TensorJob], results: Mapping[str, Tensor]) -> _Changed:
-    return [replace(job, vectors=dict(reversed(list(job.vectors.items())))) for job in probes], dict(results)
+def changed_probes(probes: Sequence[TensorJob], changes: Changes) -> list[TensorJob]:
+    """The probes after each of some changes, of one thing each. Of several changes the names tell which: only for programs that do not ask for them."""
+    return [
+        job if len(changes) == 1 else replace(job, name=_tagged(job.name, change))
+        for change in changes
+        for job in _after(change, probes)
+    ]
 
 
-def _shuffled(probes: Sequence[TensorJob], results: Mapping[str, Tensor]) -> _Changed:
-    jobs, expected = [], {}
-    for job in probes:
-        result = results[job.name]
-        order = torch.from_numpy(np.argsort(_noise(f"order of {job.name}", result.numel()), kind="stable"))
-
-        def moved(tensor: Tensor, order: Tensor = order) -> Tensor:
-            return tensor.reshape(-1)[order].reshape(tensor.shape)
-
-        base = None if job.base is None else moved(job.base)
-        jobs.append(replace(job, vectors={k: moved(v) for k, v in job.vectors.items()}, base=base))
-        expected[job.name] = moved(result)
-    return jobs, expected
+def _after(change: str, probes: Sequence[TensorJob]) -> list[TensorJob]:
+    if change == "name":
+        return [replace(job, name=new) for job, new in zip(probes, _other_names(probes), strict=True)]
+    return [_CHANGES[change](job) for job in probes]
 
 
-def _elsewhere(probes: Sequence[TensorJob], results: Mapping[str, Tensor]) -> _Changed:
-    return [replace(job, depth=1.0 - job.depth) for job in probes], dict(results)
+def _tagged(name: str, change: str) -> str:
+    return f"{name}@{change}"
 
 
-def _renamed(probes: Sequence[TensorJob], results: Mapping[str, Tensor]) -> _Changed:
-    names = [job.name for job in probes]
-    other = dict(zip(names, names[1:] + names[:1], strict=True))
-    return [replace(job, name=other[job.name]) for job in probes], {other[name]: t for name, t in results.items()}
+def _doubled(job: TensorJob) -> TensorJob:
+    return replace(job, vectors={name: 2 * vector for name, vector in job.vectors.items()})
 
 
-def _over_another_base(probes: Sequence[TensorJob], results: Mapping[str, Tensor]) -> _Changed:
-    jobs = [replace(job, base=None if job.base is None else 2 * job.base.flatten().flip(0).reshape(job.base.shape)) for job in probes]  # fmt: skip
-    return jobs, dict(results)
+def _reordered(job: TensorJob) -> TensorJob:
+    return replace(job, vectors=dict(reversed(list(job.vectors.items()))))
 
 
-def _drawn_anew(probes: Sequence[TensorJob], results: Mapping[str, Tensor]) -> _Changed:
-    return [replace(job, seed=job.seed ^ 1) for job in probes], dict(results)
+def _shuffled(job: TensorJob) -> TensorJob:
+    base = None if job.base is None else _moved(job.name, job.base)
+    return replace(job, vectors={name: _moved(job.name, vector) for name, vector in job.vectors.items()}, base=base)
 
 
-_CHANGES: Mapping[str, Callable[[Sequence[TensorJob], Mapping[str, Tensor]], _Changed]] = {
+def _elsewhere(job: TensorJob) -> TensorJob:
+    return replace(job, depth=1.0 - job.depth)
+
+
+def _over_another_base(job: TensorJob) -> TensorJob:
+    return replace(job, base=None if job.base is None else 2 * job.base.flatten().flip(0).reshape(job.base.shape))
+
+
+def _drawn_anew(job: TensorJob) -> TensorJob:
+    return replace(job, seed=job.seed ^ 1)
+
+
+_CHANGES: Mapping[str, Callable[[TensorJob], TensorJob]] = {
     "scaling": _doubled,
     "order": _reordered,
     "entries": _shuffled,
     "depth": _elsewhere,
-    "name": _renamed,
     "base": _over_another_base,
     "randomness": _drawn_anew,
 }
+
+
+def _expected(change: str, job: TensorJob, result: Tensor) -> Tensor:
+    """What a program that does not care about a change makes of a probe after it."""
+    if change == "scaling":
+        return 2 * result
+    return _moved(job.name, result) if change == "entries" else result
+
+
+def _other_names(probes: Sequence[TensorJob]) -> list[str]:
+    """Of the next probe, round in a circle."""
+    names = [job.name for job in probes]
+    return names[1:] + names[:1]
+
+
+def _moved(name: str, tensor: Tensor) -> Tensor:
+    """The same entries, each in another place: the same place for all tensors of a probe."""
+    order = torch.from_numpy(np.argsort(_noise(f"order of {name}", tensor.numel()), kind="stable"))
+    return tensor.reshape(-1)[order].reshape(tensor.shape)
+
+
 _GIVEN_BY_NAME = frozenset({"depth", "name", "base"})
 """What a program gets only if its entry point declares it."""
 
 
-def _changed(
-    name: str, probes: Sequence[TensorJob], results: Mapping[str, Tensor], run: Run, tree: ast.Module
-) -> float:
-    if name in _GIVEN_BY_NAME and name not in _declared(tree):
-        return 0.0
-    jobs, expected = _CHANGES[name](probes, results)
-    answer = run(jobs)
-    if answer.outputs is None:
-        return 1.0
-    return _mean(_apart(answer.outputs[job.name], expected[job.name]) for job in jobs)
+def _dependences(probes: Sequence[TensorJob], results: Results, run: Run, tree: ast.Module) -> Mapping[str, float]:
+    """How far the results differ from what is expected after each change, 0..1."""
+    declared = _declared(tree)
+    asked = tuple(name for name in DEPENDENCES if name in declared or name not in _GIVEN_BY_NAME)
+    found = dict.fromkeys(DEPENDENCES, 0.0)
+    together = run(asked) if "name" not in asked else None  # one start of the sandbox instead of many
+    for change in asked:
+        if together is not None and together.outputs is not None:
+            now = {job.name: together.outputs[_tagged(job.name, change)] for job in probes}
+        else:
+            answer = run((change,))
+            if answer.outputs is None:
+                found[change] = 1.0
+                continue
+            names = _other_names(probes) if change == "name" else [job.name for job in probes]
+            now = {job.name: answer.outputs[new] for job, new in zip(probes, names, strict=True)}
+        found[change] = _mean(_apart(now[job.name], _expected(change, job, results[job.name])) for job in probes)
+    return found
 
 
 def _apart(found: Tensor, expected: Tensor) -> float:

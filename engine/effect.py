@@ -6,17 +6,12 @@ rest is what trimming, signs or masks do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from engine.bench import open_checkpoints, open_sandbox
-from engine.config import CampaignConfig
-from merges.contract import program_error, program_id
-from merges.task_vectors import task_jobs
 from sandbox import TensorJob
 
 
@@ -60,21 +55,3 @@ def effect(job: TensorJob, merged: torch.Tensor) -> Effect:
         size=norm**0.5 / mean if mean else 0.0,
         density=float(np.count_nonzero(result)) / result.size if result.size else 0.0,
     )
-
-
-def effects(config: CampaignConfig, source: str) -> Iterator[Effect]:
-    """The effect of a program on every tensor that a campaign merges, one after the other: no more than one is in memory.
-
-    Raises:
-        ProgramError: it fails on a tensor.
-        ConfigError, MergeUserError: something the campaign names cannot be used.
-    """
-    base, experts, names = open_checkpoints(config.models)
-    seed, program = config.campaign.seed, program_id(source)
-    with closing(open_sandbox(config)) as sandbox:
-        for name in names:
-            jobs = task_jobs(base, experts, (name,), run_seed=seed, program_id=program)
-            result = sandbox.execute(source, jobs)
-            if result.outputs is None:
-                raise program_error(program, result.reason, result.detail, result.line)
-            yield effect(jobs[0], result.outputs[name])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from benchmarks.scores import Score
+from engine.descriptors import Descriptors
 
 ProgramId = str
 """12 hex digits of the canonical syntax tree (`merges.contract.program_id`)."""
@@ -98,6 +99,7 @@ class Assessment:
         sha256: of the merged task vectors.
         score: None unless the outcome is OK. Not complete where the candidate was stopped in a race.
         execute_seconds, score_seconds, peak_memory_bytes, isolation: costs, and under what isolation it ran.
+        descriptors: what it does; of programs that work on the probes and are new.
     """
 
     outcome: Outcome
@@ -113,6 +115,7 @@ class Assessment:
     score_seconds: float = 0.0
     peak_memory_bytes: int = 0
     isolation: str | None = None
+    descriptors: Descriptors | None = None
 
 
 @dataclass(frozen=True)

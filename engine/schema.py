@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Engine, Float, Integer, String, Text, create_engine, event
+from sqlalchemy import JSON, Boolean, Double, Engine, Float, Integer, String, Text, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+"""The newest revision in `migrations/versions`."""
 
 
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, list[float]: JSON, float: Double}  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
 
 
 class CandidateRow(Base):
-    """One candidate; columns as in `records.Program` and `records.Assessment`."""
+    """One candidate; columns as in `records.Program` and `records.Assessment`. `value` to `complete` say of `score` what is searched and sorted by."""
 
     __tablename__ = "candidates"
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
@@ -41,11 +42,39 @@ class CandidateRow(Base):
     behaviour: Mapped[str | None] = mapped_column(String(64), index=True)
     sha256: Mapped[str | None] = mapped_column(String(64))
     value: Mapped[float | None] = mapped_column(Float, index=True)
+    low: Mapped[float | None] = mapped_column(Float)
+    high: Mapped[float | None] = mapped_column(Float)
+    complete: Mapped[bool | None] = mapped_column(Boolean)
     score: Mapped[dict[str, Any] | None]
     execute_seconds: Mapped[float]
     score_seconds: Mapped[float]
     peak_memory_bytes: Mapped[int]
     isolation: Mapped[str | None] = mapped_column(String(16))
+
+
+class DescriptorRow(Base):
+    """What one program does; a column for each number of `descriptors.NUMBERS`. `operations`: between spaces, with one at both ends."""
+
+    __tablename__ = "descriptors"
+    program_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    scale: Mapped[float]
+    balance: Mapped[float]
+    variation: Mapped[float]
+    rest: Mapped[float]
+    size: Mapped[float]
+    sparsity: Mapped[float]
+    agreement: Mapped[float]
+    scaling: Mapped[float]
+    order: Mapped[float]
+    entries: Mapped[float]
+    depth: Mapped[float]
+    name: Mapped[float]
+    base: Mapped[float]
+    randomness: Mapped[float]
+    nodes: Mapped[float]
+    weights: Mapped[list[float]]
+    operations: Mapped[str] = mapped_column(Text)
+    sketch: Mapped[list[float]]
 
 
 class TrialRow(Base):

@@ -15,9 +15,9 @@ from typing import TypeVar
 T = TypeVar("T")
 _NOTHING = object()
 
-STAGES = ("propose", "validate", "execute", "swap", "generate", "check", "learn", "idle")
-"""In the order of a candidate's way: writing programs; gate and probes; the merge in the sandbox; weights into the resident model; its answers;
-judging them; training the generator; the evaluator waiting. Counts: programs, programs, merges, models, answers, answers, updates, waits."""
+STAGES = ("propose", "validate", "describe", "execute", "swap", "generate", "check", "learn", "idle")
+"""In the order of a candidate's way: writing programs; gate and probes; what new ones do; the merge in the sandbox; weights into the resident model; its answers;
+judging them; training the generator; the evaluator waiting. Counts: programs, programs, programs, merges, models, answers, answers, updates, waits."""
 
 
 class Stages:

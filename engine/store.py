@@ -20,12 +20,15 @@ from sqlalchemy.orm import Session
 
 from benchmarks.scores import Score
 from benchmarks.statistics import ItemBits
+from engine import migrations
+from engine.descriptors import NUMBERS, Descriptors
 from engine.errors import HostError, RunError
-from engine.records import Assessment, Candidate, Final, Outcome, Program, Sampling, Trial
+from engine.records import Assessment, Candidate, Final, Outcome, Program, ProgramId, Sampling, Trial
 from engine.schema import (
     SCHEMA_VERSION,
     Base,
     CandidateRow,
+    DescriptorRow,
     FinalRow,
     MetaRow,
     PhaseRow,
@@ -65,17 +68,16 @@ class Store:
         self._engine = connect(url)
         self._one_writer = threading.Lock()
         try:
-            if create:
+            with self._engine.connect() as connection:
+                found = migrations.schema_of(connection)
+            if found is None and create:
                 self._create()
-                if self.meta("schema") is None:
-                    self.set_meta("schema", {"version": SCHEMA_VERSION})
-            found = (self.meta("schema") or {}).get("version")
+            elif found is not None and migrations.FIRST <= found < SCHEMA_VERSION:
+                self._bring_up_to_date()
+            elif found != SCHEMA_VERSION:
+                raise RunError(_other_schema(url, found))
         except DatabaseError as error:
             raise _unsound(url, error) from error
-        if found != SCHEMA_VERSION:
-            raise RunError(
-                f"archive '{url}': expected schema version {SCHEMA_VERSION}, got {found}; open it with the version that wrote it"
-            )
 
     @classmethod
     def in_folder(cls, folder: Path, *, create: bool = False) -> Store:
@@ -87,8 +89,13 @@ class Store:
         self._engine.dispose()
 
     def _create(self) -> None:
-        with _writing():
-            Base.metadata.create_all(self._engine)
+        with _writing(), self._engine.begin() as connection:
+            Base.metadata.create_all(connection)
+            migrations.mark(connection, SCHEMA_VERSION)
+
+    def _bring_up_to_date(self) -> None:
+        with _writing(), self._engine.begin() as connection:
+            migrations.upgrade(connection)
 
     @contextmanager
     def _write(self) -> Iterator[Session]:
@@ -111,7 +118,7 @@ class Store:
             last = session.query(CandidateRow).count()
             rows = [_candidate_row(last + at, iteration, program) for at, program in enumerate(programs, start=1)]
             session.add_all(rows)
-            return tuple(_candidate(row) for row in rows)
+            return tuple(_candidate(row, None) for row in rows)
 
     def assess(self, number: int, assessment: Assessment) -> None:
         """Complete candidate `number`, once."""
@@ -135,7 +142,15 @@ class Store:
                 setattr(row, column, getattr(assessment, column))
             row.outcome = assessment.outcome.value
             row.score = _score_to_json(assessment.score) if assessment.score else None
-            row.value = assessment.score.value if assessment.score else None
+            if score := assessment.score:
+                row.value, row.low, row.high, row.complete = score.value, score.low, score.high, score.complete
+            if assessment.descriptors:
+                session.merge(_descriptor_row(row.program_id, assessment.descriptors))
+
+    def add_descriptors(self, program_id: ProgramId, found: Descriptors) -> None:
+        """Remember what a program does, that was assessed before there were descriptors."""
+        with self._write() as session:
+            session.merge(_descriptor_row(program_id, found))
 
     def candidates(self, iteration: int | None = None) -> tuple[Candidate, ...]:
         """All candidates in the order of their numbers; of one iteration if given."""
@@ -143,7 +158,8 @@ class Store:
         if iteration is not None:
             query = query.where(CandidateRow.iteration == iteration)
         with self._read() as session:
-            return tuple(_candidate(row) for row in session.scalars(query))
+            found = {row.program_id: _descriptors(row) for row in session.scalars(select(DescriptorRow))}
+            return tuple(_candidate(row, found.get(row.program_id)) for row in session.scalars(query))
 
     # trials, finals
 
@@ -296,6 +312,7 @@ class Store:
                     a.duplicate_of,
                     a.behaviour,
                     a.sha256,
+                    a.descriptors and vars(a.descriptors),
                 ]
             )
             parts.append(_score_to_json(a.score) if a.score else None)
@@ -319,6 +336,14 @@ def _add(session: Session, table: type[Base], iteration: int, key: str, name: st
 def trial_key(name: str, parameters: Mapping[str, float]) -> str:
     """Identity of a trial: its name and hyper-parameters."""
     return blake3(json.dumps([name, sorted(parameters.items())]).encode()).hexdigest()
+
+
+def _other_schema(url: str, found: int | None) -> str:
+    if found is None:
+        return f"archive '{url}': expected a Mergewright archive, got a database without one; check the path"
+    if found > SCHEMA_VERSION:
+        return f"archive '{url}': expected schema {SCHEMA_VERSION} or an older one, got {found}; a newer Mergewright wrote it: update yours"
+    return f"archive '{url}': expected schema {migrations.FIRST} or a newer one, got {found}, of before the first release; open it with the version that wrote it"
 
 
 def _unsound(place: str | None, error: DatabaseError) -> RunError:
@@ -349,7 +374,22 @@ def _candidate_row(number: int, iteration: int, program: Program) -> CandidateRo
     )
 
 
-def _candidate(row: CandidateRow) -> Candidate:
+def _descriptor_row(program_id: str, found: Descriptors) -> DescriptorRow:
+    return DescriptorRow(
+        program_id=program_id,
+        **found.numbers,
+        weights=list(found.weights),
+        operations=f" {' '.join(found.operations)} ",
+        sketch=list(found.sketch),
+    )
+
+
+def _descriptors(row: DescriptorRow) -> Descriptors:
+    numbers = {name: getattr(row, name) for name in NUMBERS}
+    return Descriptors(numbers, tuple(row.weights), tuple(row.operations.split()), tuple(row.sketch))
+
+
+def _candidate(row: CandidateRow, descriptors: Descriptors | None) -> Candidate:
     program = Program(
         row.source,
         row.program_id,
@@ -376,6 +416,7 @@ def _candidate(row: CandidateRow) -> Candidate:
         score_seconds=row.score_seconds,
         peak_memory_bytes=row.peak_memory_bytes,
         isolation=row.isolation,
+        descriptors=descriptors if row.behaviour and not row.duplicate_of else None,
     )
     return Candidate(row.number, row.iteration, program, assessment)
 

@@ -79,6 +79,9 @@ def candidate_facts(candidate: Candidate, related: dict[str, Sequence[str]]) -> 
         "sha256": a.sha256,
         "families": dict(a.score.families) if a.score else {},
         "bits": a.score.bits if a.score else None,
+        "descriptors": dict(a.descriptors.numbers) if a.descriptors else None,
+        "weights": list(a.descriptors.weights) if a.descriptors else None,
+        "operations": list(a.descriptors.operations) if a.descriptors else None,
         "related": {k: list(v) for k, v in related.items()},
     }
 

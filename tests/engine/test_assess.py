@@ -15,6 +15,7 @@ from engine.assess import assess_all
 from engine.bench import Bench, Scored, expert_names
 from engine.config import CampaignConfig
 from engine.config_file import build_config
+from engine.descriptors import NUMBERS, Descriptors
 from engine.errors import Interrupted
 from engine.known import Known
 from engine.records import Assessment, Candidate, Outcome
@@ -45,6 +46,11 @@ class CountingBench:
         self.calls["probe"] += 1
         return self.probes[source].pop(0)
 
+    def describe(self, source: str, answer: ExecutionResult) -> Descriptors:
+        assert answer.ok
+        self.calls["describe"] += 1
+        return Descriptors(dict.fromkeys(NUMBERS, 0.25), (0.5,), (source,), (1.0,))
+
     def merge(self, source: str) -> ExecutionResult:
         self.calls["merge"] += 1
         return self.merges[source].pop(0)
@@ -72,7 +78,8 @@ def test_a_program_that_behaves_like_an_earlier_one_is_paid_no_merge_and_no_scor
     assert [a.outcome for a in outcomes] == [Outcome.OK, Outcome.DUPLICATE, Outcome.OK]
     assert outcomes[1].duplicate_of == proposed(1).program.id
     assert outcomes[1].sha256 is None
-    assert bench.calls == {"probe": 3, "merge": 2, "score": 2}
+    assert bench.calls == {"probe": 3, "describe": 2, "merge": 2, "score": 2}
+    assert [a.descriptors and a.descriptors.operations for a in outcomes] == [("p1",), None, ("p3",)]
 
 
 def test_a_program_of_an_earlier_session_is_known() -> None:
@@ -93,7 +100,8 @@ def test_what_behaves_like_a_program_that_failed_on_the_real_tensors_failed_too(
         assert (later.outcome, later.reason) == (Outcome.FAILED, "nonfinite")
         assert later.duplicate_of == proposed(1).program.id
         assert later.detail == f"as {proposed(1).program.id}, which behaves the same: {first.detail}"
-    assert bench.calls == {"probe": 3, "merge": 1}
+        assert later.descriptors is None
+    assert bench.calls == {"probe": 3, "describe": 1, "merge": 1}
     # and the same after the first, or the second, in another process
     earlier = [replace(proposed(n), assessment=a) for n, a in ((1, first), (2, second))]
     for done in (1, 2):
@@ -197,7 +205,7 @@ def test_the_triage_pays_a_merge_and_a_score_for_the_judged_best_that_work() -> 
     fates = list(assess_all(bench, iter(judged_batch(JUDGED)), Known()))  # type: ignore[arg-type]
     assert [c.number for c, _ in fates] == [1, 2, 3, 4, 5, 6]
     assert [a.outcome.value for _, a in fates] == ["skipped", "ok", "skipped", "ok", "failed", "ok"]
-    assert bench.calls == {"probe": 6, "merge": 3, "score": 3}
+    assert bench.calls == {"probe": 6, "describe": 5, "merge": 3, "score": 3}
     assert all((a.score is not None) == (a.outcome is Outcome.OK) for _, a in fates)
     assert fates[0][1].behaviour is not None
 

@@ -11,7 +11,8 @@ import torch
 
 from engine.bench import open_sandbox
 from engine.config import CampaignConfig
-from engine.diversity import NUMBERS, Descriptors, describe, distance, sketch
+from engine.descriptors import NUMBERS, Descriptors, distance
+from engine.diversity import changed_probes, describe, sketch
 from merges.probes import probe_jobs
 from sandbox import ExecutionResult, Sandbox, TensorJob
 
@@ -30,7 +31,7 @@ def sandbox() -> Iterator[Sandbox]:
 def described(sandbox: Sandbox, source: str) -> Descriptors:
     answer = sandbox.execute(source, PROBES)
     assert answer.ok, answer.detail
-    return describe(source, PROBES, answer, lambda jobs: sandbox.execute(source, jobs))
+    return describe(source, PROBES, answer, lambda changes: sandbox.execute(source, changed_probes(PROBES, changes)))
 
 
 def body(text: str, *also: str) -> str:

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from engine.candidate_page import effect_table
 from engine.config import CampaignConfig
-from engine.effect import effect, effects
+from engine.effect import effect
+from engine.model_effects import effects
 from merges.errors import ProgramError
 from sandbox import TensorJob
 

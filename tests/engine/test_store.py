@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from engine.descriptors import NUMBERS, Descriptors
 from engine.errors import HostError, RunError
 from engine.records import Assessment, Final, Outcome, Program, Sampling, Trial
+from engine.schema import SCHEMA_VERSION, Base, DescriptorRow, connect
 from engine.store import Store
 from tests.engine.conftest import candidate, dev_score
 
@@ -95,6 +98,128 @@ def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path) -> None:
         Store.in_folder(tmp_path)
     with pytest.raises((RunError, HostError), match="file is not a database"):
         Store.in_folder(tmp_path, create=True)
+
+
+OLD = Path(__file__).parent / "archives" / "schema-3.sql"
+"""An archive as the last release with schema 3 wrote it: `iterdump` of a run of four candidates, one of them not assessed yet."""
+
+
+def old_archive(folder: Path) -> Path:
+    with sqlite3.connect(folder / "archive.db") as connection:
+        connection.executescript(OLD.read_text())
+    return folder / "archive.db"
+
+
+def test_an_archive_of_the_first_release_is_brought_up_to_date_and_nothing_is_lost(tmp_path: Path) -> None:
+    old_archive(tmp_path)
+    store = Store.in_folder(tmp_path)
+    first, second, third, fourth = store.candidates()
+    assert (first, second) == (candidate(1, 0.75), candidate(2, None))
+    assert third.assessment.score == dev_score("1100--")
+    assert fourth.assessment.outcome is Outcome.PENDING
+    assert [trial.name for trial in store.trials()] == [final.name for final in store.finals()] == ["ties"]
+    assert store.updates() == {1: {"method": "dpo", "trained": True}}
+    assert store.verdicts("merge:a", "s") == ("1-", "1-")
+    store.assess(4, candidate(4, 0.5).assessment)  # and it goes on
+    with sqlite3.connect(tmp_path / "archive.db") as connection:
+        found = connection.execute(
+            "SELECT number, value, low, high, complete FROM candidates ORDER BY number"
+        ).fetchall()
+    scores = [first.assessment.score, third.assessment.score, candidate(4, 0.5).assessment.score]
+    assert [row for row in found if row[1] is not None] == [
+        (number, score.value, score.low, score.high, score.complete)
+        for number, score in zip((1, 3, 4), scores, strict=True)
+        if score
+    ]
+    store.close()
+    assert Store.in_folder(tmp_path).candidates()[0] == first  # a second time there is nothing to do
+
+
+def test_the_steps_come_to_what_the_models_say(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    old_archive(tmp_path)
+    Store.in_folder(tmp_path).close()
+    with connect(f"sqlite:///{tmp_path / 'archive.db'}").connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+        assert context.get_current_revision() == str(SCHEMA_VERSION)
+
+
+def test_a_step_that_breaks_off_leaves_the_archive_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dumped(old_archive(tmp_path))
+    monkeypatch.setattr("alembic.op.create_table", lambda *_, **__: 1 / 0)  # after columns were added
+    with pytest.raises(ZeroDivisionError):
+        Store.in_folder(tmp_path)
+    assert dumped(tmp_path / "archive.db") == before
+    monkeypatch.undo()
+    assert len(Store.in_folder(tmp_path).candidates()) == 4
+
+
+def dumped(file: Path) -> list[str]:
+    with sqlite3.connect(file) as connection:
+        return list(connection.iterdump())
+
+
+def test_two_that_open_an_old_archive_at_once_bring_it_up_to_date_once(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    old_archive(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda _: Store.in_folder(tmp_path), range(4)))
+    assert {len(store.candidates()) for store in stores} == {4}
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (99, "expected schema 4 or an older one, got 99; a newer Mergewright wrote it: update yours"),
+        (
+            2,
+            "expected schema 3 or a newer one, got 2, of before the first release; open it with the version that wrote it",
+        ),
+    ],
+)
+def test_an_archive_of_another_time_is_refused_in_one_line(tmp_path: Path, found: int, message: str) -> None:
+    with sqlite3.connect(old_archive(tmp_path)) as connection:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (f'{{"version": {found}}}',))
+    with pytest.raises(RunError, match=message):
+        Store.in_folder(tmp_path)
+
+
+def test_a_newer_archive_is_known_by_its_revision(store: Store, tmp_path: Path) -> None:
+    store.close()
+    with sqlite3.connect(tmp_path / "archive.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '5'")
+    with pytest.raises(RunError, match="expected schema 4 or an older one, got 5"):
+        Store.in_folder(tmp_path)
+
+
+def test_a_database_of_another_program_is_no_archive(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "archive.db") as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+    with pytest.raises(RunError, match="expected a Mergewright archive, got a database without one; check the path"):
+        Store.in_folder(tmp_path)
+
+
+def test_descriptors_come_back_with_their_candidate_and_not_with_a_duplicate(store: Store) -> None:
+    found = Descriptors(dict.fromkeys(NUMBERS, 0.125), (0.5, -0.25), ("abs", "topk"), (1.0, 2.0))
+    first = candidate(1, 0.25)
+    first = replace(first, assessment=replace(first.assessment, descriptors=found))
+    again = replace(candidate(2, None, outcome=Outcome.DUPLICATE), program=first.program)
+    again = replace(
+        again, assessment=replace(again.assessment, reason=None, behaviour="b1", duplicate_of=first.program.id)
+    )
+    store.propose(1, [first.program, again.program])
+    store.assess(1, first.assessment)
+    store.assess(2, again.assessment)
+    assert store.candidates() == (first, again)
+
+
+def test_every_number_has_its_column() -> None:
+    others = {"program_id", "weights", "operations", "sketch"}
+    assert set(DescriptorRow.__table__.columns.keys()) == {*NUMBERS, *others}
 
 
 def test_a_damaged_archive_is_one_line(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""Steps from one schema of the archive to the next, by alembic. An archive of an older schema is brought up to date when it is opened.
+
+alembic keeps the revision in force in a table of its own; archives of before schema 4 say it among their facts. A change of `engine/schema.py` comes with a file
+in `versions/`; a test holds what they come to against the models.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, select
+from sqlalchemy.sql import column, table
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+FIRST = 3
+"""The schema of the first release, and the oldest that can be brought up to date."""
+
+_REVISIONS = table("alembic_version", column("version_num"))
+_FACTS = table("meta", column("key"), column("value"))
+
+
+def schema_of(connection: Connection) -> int | None:
+    """The schema of an archive, by its number; None where there is none."""
+    tables = inspect(connection).get_table_names()
+    if _REVISIONS.name in tables:
+        found = connection.scalar(select(_REVISIONS.c.version_num))
+        return int(found) if found else None
+    fact = connection.scalar(select(_FACTS.c.value).where(_FACTS.c.key == "schema")) if _FACTS.name in tables else None
+    return json.loads(fact)["version"] if fact else None
+
+
+def mark(connection: Connection, schema: int) -> None:
+    """Say that an archive is of this schema."""
+    from alembic import command
+
+    command.stamp(_config(connection), str(schema))
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring an archive to the newest schema, whole or not at all. The connection is in a transaction."""
+    from alembic import command
+
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins none before a table is changed
+    found = schema_of(connection)  # another process may have been first
+    config = _config(connection)
+    if _REVISIONS.name not in inspect(connection).get_table_names():
+        command.stamp(config, str(found))
+    command.upgrade(config, "head")
+
+
+def _config(connection: Connection) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    return config

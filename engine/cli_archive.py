@@ -25,36 +25,66 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 def list_candidates(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs, or names below runs/.")],
     as_json: Json = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Show the best so many only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Show the first so many only.")] = None,
     verdict: Annotated[
         str | None, typer.Option(help="Only this verdict: ok, rejected, failed, duplicate, skipped, pending.")
     ] = None,
-    sort: Annotated[str, typer.Option(help="score (best first) or number (as proposed).")] = "score",
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="A fact or descriptor to sort by, smallest first; -NAME: largest first. Default: best first."
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME>NUMBER", help="Only what meets this, such as rest>0.1 or score>=70%. Repeatable."),
+    ] = None,
+    iteration: Annotated[int | None, typer.Option(min=1, help="Only of this iteration.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Only by this version of the generator; 0: untrained.")] = None,
+    operation: Annotated[
+        list[str] | None, typer.Option(help="Only programs that call it, such as svd or kthvalue. Repeatable.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Only programs with this in their text, whatever the case.")] = "",
 ) -> None:
-    """List candidates, failures included; best first, those that a race stopped after all that were asked everything.
+    """List and search candidates, failures included; best first, those that a race stopped after all that were asked everything.
 
-    Example: mergewright archive list runs/pocket-20260101-120000 --verdict ok --limit 15
+    What can be sorted by and asked for: score, number, iteration, seconds, memory, and the descriptors that `archive show` prints.
+
+    Example: mergewright archive list runs/pocket-20260101-120000 --verdict ok --where 'rest>0.1' --operation topk --limit 15
     """
-    from engine import tables
-    from engine.errors import UserError
-    from engine.ranking import best_first
-    from engine.records import Outcome
+    from engine import locations, tables
+    from engine.search import Query, condition, in_order
+    from engine.store import Store
     from engine.summary import candidate_row
 
-    if verdict is not None and verdict not in set(Outcome):
-        raise UserError(f"--verdict: expected one of {', '.join(Outcome)}, got '{verdict}'; choose one")
-    if sort not in ("score", "number"):
-        raise UserError(f"--sort: expected score or number, got '{sort}'; choose one")
-    found = [(run, c) for run in runs for c in _candidates(run)]
-    found = [(run, c) for run, c in found if verdict is None or c.assessment.outcome.value == verdict]
-    if sort == "score":
-        found.sort(key=lambda row: best_first(row[1]))
-    found = found[:limit]
+    query = Query(
+        verdict=verdict,
+        iteration=iteration,
+        generator=generator,
+        operations=operation or (),
+        text=text,
+        conditions=[condition(one) for one in where or ()],
+        sort=sort.removeprefix("-") if sort else None,
+        falling=bool(sort) and str(sort).startswith("-"),
+        limit=limit,
+    )
+    found: list[Candidate] = []
+    run_of: dict[int, str] = {}
+    count = 0
+    for run in runs:
+        with closing(Store.in_folder(locations.run_folder(run))) as store:
+            some, there = store.find(query)
+        found += some
+        run_of |= {id(c): run for c in some}
+        count += there
+    rows = [(run_of[id(c)], c) for c in in_order(found, query)]
     if as_json:
-        print(json.dumps([{"run": run, **candidate_row(c)} for run, c in found]))
-    else:
-        console = tables.wide_console()
-        console.print(tables.candidate_list(found, console.width))
+        print(json.dumps([{"run": run, **candidate_row(c)} for run, c in rows]))
+        return
+    console = tables.wide_console()
+    console.print(tables.candidate_list(rows, console.width))
+    if len(rows) < count:
+        console.print(f"{len(rows)} of {count}")
 
 
 @archive_app.command()

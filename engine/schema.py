@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Double, Engine, Float, Integer, String, Text, create_engine, event
+from sqlalchemy import JSON, Double, Engine, Float, Integer, String, Text, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SCHEMA_VERSION = 4
@@ -18,7 +18,8 @@ class Base(DeclarativeBase):
 
 
 class CandidateRow(Base):
-    """One candidate; columns as in `records.Program` and `records.Assessment`. `value` to `complete` say of `score` what is searched and sorted by."""
+    """One candidate; columns as in `records.Program` and `records.Assessment`. `value` to `problems` say of `score` what is searched and
+    sorted by: the share, its interval, and of how many problems how many were asked."""
 
     __tablename__ = "candidates"
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
@@ -44,7 +45,8 @@ class CandidateRow(Base):
     value: Mapped[float | None] = mapped_column(Float, index=True)
     low: Mapped[float | None] = mapped_column(Float)
     high: Mapped[float | None] = mapped_column(Float)
-    complete: Mapped[bool | None] = mapped_column(Boolean)
+    asked: Mapped[int | None]
+    problems: Mapped[int | None]
     score: Mapped[dict[str, Any] | None]
     execute_seconds: Mapped[float]
     score_seconds: Mapped[float]

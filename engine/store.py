@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -39,6 +39,10 @@ from engine.schema import (
     VerdictRow,
     connect,
 )
+from engine.search import Query, selected
+
+AT_ONCE = 500
+"""Rows asked for by their numbers at once: databases bound the values of a question."""
 
 
 @contextmanager
@@ -143,7 +147,8 @@ class Store:
             row.outcome = assessment.outcome.value
             row.score = _score_to_json(assessment.score) if assessment.score else None
             if score := assessment.score:
-                row.value, row.low, row.high, row.complete = score.value, score.low, score.high, score.complete
+                row.value, row.low, row.high = score.value, score.low, score.high
+                row.asked, row.problems = score.n, score.of
             if assessment.descriptors:
                 session.merge(_descriptor_row(row.program_id, assessment.descriptors))
 
@@ -160,6 +165,22 @@ class Store:
         with self._read() as session:
             found = {row.program_id: _descriptors(row) for row in session.scalars(select(DescriptorRow))}
             return tuple(_candidate(row, found.get(row.program_id)) for row in session.scalars(query))
+
+    def find(self, query: Query) -> tuple[tuple[Candidate, ...], int]:
+        """The candidates that a query asks for, in its order, and how many there are without its limit."""
+        wanted = selected(query)
+        with self._read() as session:
+            count = session.scalar(select(func.count()).select_from(wanted.order_by(None).subquery())) or 0
+            numbers = list(session.scalars(wanted.limit(query.limit).offset(query.offset or None)))
+            found: dict[int, Candidate] = {}
+            for at in range(0, len(numbers), AT_ONCE):
+                some = numbers[at : at + AT_ONCE]
+                rows = session.scalars(select(CandidateRow).where(CandidateRow.number.in_(some))).all()
+                ids = {row.program_id for row in rows}
+                described = session.scalars(select(DescriptorRow).where(DescriptorRow.program_id.in_(ids)))
+                known = {row.program_id: _descriptors(row) for row in described}
+                found |= {row.number: _candidate(row, known.get(row.program_id)) for row in rows}
+        return tuple(found[number] for number in numbers), count
 
     # trials, finals
 

@@ -82,6 +82,7 @@ def test_the_fixed_forms_exist() -> None:
         "init",
         "archive list",
         "archive show",
+        "archive describe",
         "archive export",
     }
 
@@ -177,6 +178,10 @@ def test_bad_tensors_are_one_line(
         ("resume nosuch", 2, "expected a folder with archive.db"),
         ("status nosuch", 2, "expected a folder with archive.db"),
         ("archive list nosuch", 2, "expected a folder with archive.db"),
+        ("archive list nosuch --verdict good", 2, "verdict: expected one of pending, ok"),
+        ("archive list nosuch --sort taste", 2, "sort: expected one of score, number"),
+        ("archive list nosuch --where rest", 2, "condition 'rest': expected NAME"),
+        ("archive describe nosuch", 2, "expected a folder with archive.db"),
         (
             "apply ties --base pocket/seed --expert pocket/expert_a --out {tmp}/x --max-memory lots",
             2,
@@ -274,6 +279,48 @@ def test_archive_list_is_a_table_best_first(mergewright: Call, run_folder: Path)
     assert best["score"] == max(
         r["score"] for r in json.loads(mergewright(f"archive list {run_folder} --json --verdict ok").out)
     )
+
+
+def test_archive_list_finds_by_what_programs_do_and_are_called(mergewright: Call, run_folder: Path) -> None:
+    def listed(options: str) -> list[str]:
+        return [row["id"] for row in json.loads(mergewright(f"archive list {run_folder} --json {options}").out)]
+
+    noise, *others = listed("--sort=-randomness --verdict ok")
+    assert listed("--where randomness>0.1") == [noise] == listed("--operation rand")
+    assert others == [*listed("--where randomness=0 --sort number --verdict ok")]
+    assert listed("--text RAISE --where iteration=1") == listed("--verdict failed --text raise")
+    page = mergewright(f"archive show {run_folder} {noise}").out
+    assert "depends on" in page
+    assert "randomness" in page
+    facts = json.loads(mergewright(f"archive show {run_folder} {noise} --json").out)
+    assert facts["descriptors"]["randomness"] > 0.1
+    assert facts["operations"] == ["rand"]
+    assert "1 of 3" in mergewright(f"archive list {run_folder} --verdict ok --limit 1").out
+
+
+def test_archive_describe_fills_in_what_an_archive_of_before_lacks(
+    mergewright: Call, run_folder: Path, tmp_path: Path
+) -> None:
+    import shutil
+    import sqlite3
+
+    def descriptors() -> dict[str, object]:
+        rows = json.loads(mergewright(f"archive list {copy} --json --sort number").out)
+        shown = (json.loads(mergewright(f"archive show {copy} {row['number']} --json").out) for row in rows)
+        return {facts["id"]: facts["descriptors"] for facts in shown if facts["verdict"] == "ok"}
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    before = descriptors()
+    with sqlite3.connect(copy / "archive.db") as connection:
+        connection.execute("DELETE FROM descriptors")
+        connection.execute("UPDATE candidates SET behaviour = 'other' WHERE number = 1")
+    strange, *_ = before
+    assert set(descriptors().values()) == {None}
+    told = mergewright(f"archive describe {copy}").out
+    assert f"{len(before) - 1} described" in told
+    assert f"1 behave otherwise here than when they were found and were left as they are: {strange}" in told
+    assert descriptors() == before | {strange: None}
 
 
 @pytest.mark.parametrize("width", [80, 132])

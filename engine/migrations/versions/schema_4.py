@@ -13,14 +13,14 @@ NUMBERS = (
 )  # fmt: skip
 CANDIDATES = sa.table(
     "candidates",
-    *map(sa.column, ("number", "score", "low", "high", "complete")),
+    *map(sa.column, ("number", "score", "low", "high", "asked", "problems")),
 )
 
 
 def upgrade() -> None:
     """From schema 3. Descriptors stay empty: `mergewright archive describe` takes them."""
-    for column in (sa.Column("low", sa.Float), sa.Column("high", sa.Float), sa.Column("complete", sa.Boolean)):
-        op.add_column("candidates", column)
+    for name, kind in (("low", sa.Float), ("high", sa.Float), ("asked", sa.Integer), ("problems", sa.Integer)):
+        op.add_column("candidates", sa.Column(name, kind))
     op.create_table(
         "descriptors",
         sa.Column("program_id", sa.String(32), primary_key=True),
@@ -34,5 +34,5 @@ def upgrade() -> None:
     for number, text in rows:
         score = json.loads(text) if isinstance(text, str) else text
         if score:
-            values = {"low": score["low"], "high": score["high"], "complete": score["n"] == score["of"]}
+            values = {"low": score["low"], "high": score["high"], "asked": score["n"], "problems": score["of"]}
             connection.execute(sa.update(CANDIDATES).where(CANDIDATES.c.number == number).values(values))

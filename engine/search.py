@@ -1,0 +1,166 @@
+"""Questions to an archive: which candidates, in which order, and how many of them. `Store.find` answers them inside the database, whatever its size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, case, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from engine.descriptors import NUMBERS
+from engine.errors import ConfigError
+from engine.ranking import best_first
+from engine.records import Candidate, Outcome
+from engine.schema import CandidateRow, DescriptorRow
+
+FACTS = {
+    "score": CandidateRow.value,
+    "number": CandidateRow.number,
+    "iteration": CandidateRow.iteration,
+    "seconds": CandidateRow.execute_seconds,
+    "memory": CandidateRow.peak_memory_bytes,
+}
+"""What is searched and sorted by beside the descriptors: the dev score 0..1, the number and iteration of a candidate, what it cost in the sandbox (s, bytes)."""
+
+NAMES = (*FACTS, *NUMBERS)
+"""Names in conditions, and to sort by."""
+
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {">=": ge, "<=": le, ">": gt, "<": lt, "=": eq}
+_CONDITION = re.compile(r"\s*([a-z_]+)\s*(>=|<=|>|<|=)\s*([-+]?[0-9.]+(?:e[-+]?\d+)?)\s*(%?)\s*")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`name comparison value`, such as rest > 0.1."""
+
+    name: str
+    comparison: str
+    value: float
+
+
+def condition(text: str) -> Condition:
+    """Read one condition; a value with % is a hundredth of it.
+
+    Raises:
+        ConfigError: it is none, or of an unknown name.
+    """
+    parts = _CONDITION.fullmatch(text)
+    try:
+        value = float(parts[3]) if parts else 0.0
+    except ValueError:
+        parts = None
+    if not parts:
+        raise ConfigError(
+            f"condition '{text}': expected NAME, one of {' '.join(_COMPARISONS)} and a number, such as 'rest>0.1'; write it so"
+        )
+    if parts[1] not in NAMES:
+        raise ConfigError(
+            f"condition '{text}': expected a name out of {', '.join(NAMES)}, got '{parts[1]}'; choose one"
+        )
+    return Condition(parts[1], parts[2], value / 100 if parts[4] else value)
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which candidates.
+
+    Attributes:
+        verdict: value of `Outcome`; None: any.
+        iteration, generator: in which it was written, and by which version; None: any.
+        operations: all of these are called in its text.
+        text: stands in its source, whatever the case; "" anywhere.
+        conditions: all of these hold. What has no such number does not meet a condition on it.
+        sort: a name out of NAMES; None: as `ranking.best_first` has it.
+        falling: the largest first, where `sort` is given.
+        limit, offset: how many, after how many; limit None: all.
+    """
+
+    verdict: str | None = None
+    iteration: int | None = None
+    generator: str | None = None
+    operations: Sequence[str] = ()
+    text: str = ""
+    conditions: Sequence[Condition] = ()
+    sort: str | None = None
+    falling: bool = False
+    limit: int | None = None
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse names that nobody knows.
+
+        Raises:
+            ConfigError: an unknown verdict, or an unknown name to sort by.
+        """
+        if self.verdict is not None and self.verdict not in set(Outcome):
+            raise ConfigError(f"verdict: expected one of {', '.join(Outcome)}, got '{self.verdict}'; choose one")
+        if self.sort is not None and self.sort not in NAMES:
+            raise ConfigError(f"sort: expected one of {', '.join(NAMES)}, got '{self.sort}'; choose one")
+
+
+def in_order(candidates: Sequence[Candidate], query: Query) -> list[Candidate]:
+    """Candidates of several archives, each already in the order of `query`, in that order all together; its limit holds for all."""
+    if query.sort is None:
+        return sorted(candidates, key=best_first)[: query.limit]
+    sign = -1 if query.falling else 1
+    values = [(_value(c, query.sort), c) for c in candidates]
+    ordered = sorted(values, key=lambda one: (one[0] is None, sign * (one[0] or 0.0)))
+    return [c for _, c in ordered][: query.limit]
+
+
+def _value(candidate: Candidate, name: str) -> float | None:
+    a = candidate.assessment
+    facts = {
+        "score": candidate.score,
+        "number": candidate.number,
+        "iteration": candidate.iteration,
+        "seconds": a.execute_seconds,
+        "memory": a.peak_memory_bytes,
+    }
+    if name in facts:
+        return facts[name]
+    return a.descriptors.numbers[name] if a.descriptors else None
+
+
+def selected(query: Query) -> Select[Any]:
+    """The numbers of the candidates that `query` asks for, in its order, all of them: `limit` and `offset` are left to the caller."""
+    found = select(CandidateRow.number)
+    names = {one.name for one in query.conditions} | {query.sort}
+    if query.operations or names & set(NUMBERS):
+        found = found.outerjoin(DescriptorRow, DescriptorRow.program_id == CandidateRow.program_id)
+        found = found.where(CandidateRow.duplicate_of.is_(None))
+    return found.where(*_conditions(query)).order_by(*_order(query))
+
+
+def _conditions(query: Query) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = []
+    for column, value in (
+        (CandidateRow.outcome, query.verdict),
+        (CandidateRow.iteration, query.iteration),
+        (CandidateRow.generator, query.generator),
+    ):
+        if value is not None:
+            wanted.append(column == value)
+    if query.text:
+        wanted.append(CandidateRow.source.icontains(query.text, autoescape=True))
+    wanted += [DescriptorRow.operations.contains(f" {name} ", autoescape=True) for name in query.operations]
+    wanted += [_COMPARISONS[one.comparison](_column(one.name), one.value) for one in query.conditions]
+    return wanted
+
+
+def _order(query: Query) -> list[ColumnElement[Any]]:
+    """Those without a value come last, and of equals the earlier one first."""
+    if query.sort is None:
+        stopped = case((CandidateRow.asked < CandidateRow.problems, 1), else_=0)
+        return [CandidateRow.value.is_(None), stopped, CandidateRow.value.desc(), CandidateRow.number.asc()]
+    column = _column(query.sort)
+    return [column.is_(None), column.desc() if query.falling else column.asc(), CandidateRow.number.asc()]
+
+
+def _column(name: str) -> InstrumentedAttribute[Any]:
+    found: InstrumentedAttribute[Any] = FACTS[name] if name in FACTS else getattr(DescriptorRow, name)
+    return found

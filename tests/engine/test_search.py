@@ -1,0 +1,184 @@
+"""Searching an archive: the database answers what a plain look at every candidate would answer."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.descriptors import NUMBERS, Descriptors
+from engine.errors import ConfigError
+from engine.ranking import best_first
+from engine.records import Candidate, Outcome
+from engine.search import NAMES, Condition, Query, condition, in_order
+from engine.store import AT_ONCE, Store
+from tests.engine.conftest import candidate, dev_score
+
+OPERATIONS = ("abs", "abs_", "svd", "topk")
+WORDS = ("Median", "100%", "under_score", "quote'", "back\\slash")
+
+
+def made(number: int, rng: random.Random) -> Candidate:
+    """A candidate of any fate."""
+    fate = rng.choice(["ok", "ok", "raced", "failed", "duplicate"])
+    iteration = rng.randint(1, 3)
+    if fate == "failed":
+        one = candidate(number, None, iteration=iteration)
+    else:
+        one = candidate(number, rng.choice([0.25, 0.5, 0.75]), iteration=iteration)
+        if fate == "raced":
+            one = replace(
+                one, assessment=replace(one.assessment, score=dev_score(rng.choice(["10--", "11--", "01--"])))
+            )
+        numbers = {name: rng.choice([-1.0, 0.0, 0.5, 1.0]) for name in NUMBERS}
+        operations = tuple(name for name in OPERATIONS if rng.random() < 0.4)
+        found = Descriptors(numbers, (0.5,), operations, (0.25,))
+        one = replace(one, assessment=replace(one.assessment, descriptors=found, execute_seconds=rng.random()))
+    if fate == "duplicate":
+        same = replace(one.assessment, outcome=Outcome.DUPLICATE, score=None, descriptors=None, duplicate_of="0" * 12)
+        one = replace(one, assessment=same)
+    source = one.program.source + "".join(f"# {word}\n" for word in WORDS if rng.random() < 0.3)
+    return replace(one, program=replace(one.program, source=source, generator=rng.choice("01")))
+
+
+@pytest.fixture(scope="module")
+def candidates() -> list[Candidate]:
+    rng = random.Random(7)
+    return sorted((made(number, rng) for number in range(1, 81)), key=lambda c: c.iteration)
+
+
+@pytest.fixture(scope="module")
+def store(candidates: list[Candidate], tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store.in_folder(tmp_path_factory.mktemp("found"), create=True)
+    for number, one in enumerate(candidates, start=1):
+        candidates[number - 1] = replace(one, number=number)
+        store.propose(one.iteration, [one.program])
+        store.assess(number, one.assessment)
+    assert list(store.candidates()) == candidates
+    return store
+
+
+def holds(c: Candidate, one: Condition) -> bool:
+    a = c.assessment
+    facts = {
+        "score": c.score,
+        "number": c.number,
+        "iteration": c.iteration,
+        "seconds": a.execute_seconds,
+        "memory": a.peak_memory_bytes,
+    }
+    value = facts[one.name] if one.name in facts else a.descriptors.numbers[one.name] if a.descriptors else None
+    if value is None:
+        return False
+    return {
+        ">=": value >= one.value,
+        "<=": value <= one.value,
+        ">": value > one.value,
+        "<": value < one.value,
+        "=": value == one.value,
+    }[one.comparison]
+
+
+def looked_through(everyone: list[Candidate], query: Query) -> list[Candidate]:
+    """The oracle: every candidate is looked at."""
+    asks_what_it_does = query.operations or query.sort in NUMBERS or any(c.name in NUMBERS for c in query.conditions)
+    found = [
+        c
+        for c in everyone
+        if query.verdict in (None, c.assessment.outcome.value)
+        and query.iteration in (None, c.iteration)
+        and query.generator in (None, c.program.generator)
+        and query.text.lower() in c.program.source.lower()
+        and (not asks_what_it_does or c.assessment.duplicate_of is None)
+        and all(c.assessment.descriptors and name in c.assessment.descriptors.operations for name in query.operations)
+        and all(holds(c, one) for one in query.conditions)
+    ]
+    if query.sort is None:
+        return sorted(found, key=best_first)
+    return in_order(sorted(found, key=lambda c: c.number), replace(query, limit=None))
+
+
+QUERIES = st.builds(
+    Query,
+    verdict=st.sampled_from([None, None, "ok", "failed", "duplicate"]),
+    iteration=st.sampled_from([None, None, 1, 2, 9]),
+    generator=st.sampled_from([None, None, "0", "1"]),
+    operations=st.lists(st.sampled_from(OPERATIONS), max_size=2, unique=True),
+    text=st.sampled_from(["", "", "median", "0%", "r_s", "quote'", "k\\s", "%", "_"]),
+    conditions=st.lists(
+        st.builds(
+            Condition,
+            st.sampled_from(NAMES),
+            st.sampled_from([">=", "<=", ">", "<", "="]),
+            st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+        ),
+        max_size=2,
+    ),
+    sort=st.sampled_from([None, *NAMES]),
+    falling=st.booleans(),
+    limit=st.sampled_from([None, 1, 5]),
+    offset=st.sampled_from([0, 0, 3]),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(query=QUERIES)
+def test_the_database_finds_what_a_look_at_everyone_finds(
+    store: Store, candidates: list[Candidate], query: Query
+) -> None:
+    expected = looked_through(candidates, query)
+    found, count = store.find(query)
+    assert count == len(expected)
+    end = None if query.limit is None else query.offset + query.limit
+    assert [c.number for c in found] == [c.number for c in expected[query.offset : end]]
+    assert list(found) == expected[query.offset : end]
+
+
+def test_more_than_a_database_takes_at_once(tmp_path: Path) -> None:
+    store = Store.in_folder(tmp_path, create=True)
+    count = 2 * AT_ONCE + 1
+    store.propose(1, [candidate(number, None).program for number in range(1, count + 1)])
+    found, there = store.find(Query(sort="number", falling=True))
+    assert [c.number for c in found] == list(range(count, 0, -1))
+    assert there == count
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rest>0.1", Condition("rest", ">", 0.1)),
+        (" score >= 70% ", Condition("score", ">=", 0.7)),
+        ("scale<-1e-3", Condition("scale", "<", -0.001)),
+        ("iteration=2", Condition("iteration", "=", 2.0)),
+    ],
+)
+def test_conditions_are_read(text: str, expected: Condition) -> None:
+    found = condition(text)
+    assert (found.name, found.comparison) == (expected.name, expected.comparison)
+    assert found.value == pytest.approx(expected.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rest", r"condition 'rest': expected NAME, one of >= <= > < = and a number"),
+        ("rest>>1", "and a number, such as 'rest>0.1'; write it so"),
+        ("rest>1.2.3", "and a number"),
+        ("taste>1", r"expected a name out of score, number, .*nodes, got 'taste'; choose one"),
+        ("rest>1; DROP TABLE candidates", "and a number"),
+    ],
+)
+def test_what_is_no_condition_is_told_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        condition(text)
+
+
+def test_unknown_verdicts_and_names_to_sort_by_are_told_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"verdict: expected one of pending, ok, .* got 'good'; choose one"):
+        Query(verdict="good")
+    with pytest.raises(ConfigError, match=r"sort: expected one of score, .* got 'taste'; choose one"):
+        Query(sort="taste")

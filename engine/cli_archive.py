@@ -132,6 +132,57 @@ def show(
         console.print(effect_table(found))
 
 
+@archive_app.command("diff")
+def diff_programs(
+    run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
+    first: Annotated[str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number.")],
+    second: Annotated[
+        str, typer.Argument(help="Another one of the run; or a library name (ties), a .py file, RUN#ID.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Hold two programs against each other: by syntax, and problem by problem where both were scored in the run.
+
+    Example: mergewright archive diff runs/pocket-20260101-120000 3fa9c1d2 77ab01c9
+    """
+    from engine import locations, rundir, tables
+    from engine.comparing import by_family, compare
+    from engine.diff_page import comparison_table, diff_table
+    from engine.errors import UnknownNameError
+    from engine.programs import find_program
+    from engine.store import Store
+    from engine.suites import open_suite, problems_of, weights_of
+    from engine.summary import comparison_facts
+    from engine.syntax_diff import diff
+
+    folder = locations.run_folder(run)
+    with closing(Store.in_folder(folder)) as store:
+        candidates, suites = store.candidates(), store.meta("suites")
+    one = _choose(candidates, first, run)
+    try:
+        other: Candidate | None = _choose(candidates, second, run)
+        source = other.program.source if other else ""
+    except UnknownNameError:
+        other, source = None, find_program(second).source
+    changes = diff(one.program.source, source)
+    weights = weights_of(suites["dev"]) if suites else None
+    config = rundir.read_config(folder)
+    found = compare(one, other, weights=weights, seed=config.campaign.seed) if other else None
+    problems = problems_of(open_suite(config, "dev")) if found else ()
+    if (
+        found and len(problems) != found.of
+    ):  # the problem files are others now: what was solved is known by its place alone
+        problems = ()
+    if as_json:
+        facts = comparison_facts(found, problems) if found else None
+        print(json.dumps({"changes": [asdict(change) for change in changes], "problems": facts}))
+        return
+    console = tables.wide_console()
+    console.print(diff_table(changes))
+    if found:
+        console.print(comparison_table(found, by_family(found, problems)))
+
+
 @archive_app.command("describe")
 def describe_programs(run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")]) -> None:
     """Take the descriptors of programs that have none: of an archive made before there were any.

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.problems import Problem
+from engine.comparing import Comparison
 from engine.config import CampaignConfig
 from engine.finale import Row
 from engine.records import WORKS, Candidate, Outcome
@@ -138,4 +140,18 @@ def final_facts(row: Row) -> dict[str, Any]:
             if against
             else None
         ),
+    }
+
+
+def comparison_facts(found: Comparison, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Two programs problem by problem, for `archive diff --json`: difference of the shares, first less second, and the ids of the problems that one alone solved
+    (their places in the suite, where the problems are not known any more)."""
+    interval = found.difference.interval
+    return {
+        "difference": interval.estimate,
+        "interval": [interval.low, interval.high],
+        "p": found.difference.p_value,
+        "n": found.difference.n,
+        "only_first": [problems[place].id if problems else place for place in found.only_first],
+        "only_second": [problems[place].id if problems else place for place in found.only_second],
     }

@@ -160,8 +160,17 @@ def canonical(source: str) -> str:
     Raises:
         ProgramError: the text is not Python (reason ``syntax``).
     """
+    return ast.unparse(stripped_tree(source)) + "\n"
+
+
+def stripped_tree(source: str) -> ast.Module:
+    """The syntax tree of a program without its docstrings.
+
+    Raises:
+        ProgramError: the text is not Python (reason ``syntax``).
+    """
     try:
-        return ast.unparse(_stripped_tree(source)) + "\n"
+        return _stripped_tree(source)
     except _PARSE_FAILURES as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
         what = error.msg if isinstance(error, SyntaxError) else str(error)

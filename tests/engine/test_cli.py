@@ -83,6 +83,7 @@ def test_the_fixed_forms_exist() -> None:
         "archive list",
         "archive show",
         "archive describe",
+        "archive diff",
         "archive export",
     }
 
@@ -296,6 +297,27 @@ def test_archive_list_finds_by_what_programs_do_and_are_called(mergewright: Call
     assert facts["descriptors"]["randomness"] > 0.1
     assert facts["operations"] == ["rand"]
     assert "1 of 3" in mergewright(f"archive list {run_folder} --verdict ok --limit 1").out
+
+
+def test_archive_diff_holds_programs_against_each_other(mergewright: Call, run_folder: Path) -> None:
+    rows = {row["number"]: row for row in json.loads(mergewright(f"archive list {run_folder} --json").out)}
+    first, last = (rows[n]["id"] for n in (1, 7))
+    facts = json.loads(mergewright(f"archive diff {run_folder} {first} {last} --json").out)
+    assert facts["changes"]
+    assert facts["problems"]["n"] == 24
+    assert facts["problems"]["difference"] == pytest.approx(rows[1]["score"] - rows[7]["score"])
+    alone = len(facts["problems"]["only_first"]) - len(facts["problems"]["only_second"])
+    assert alone == round(24 * facts["problems"]["difference"])
+    assert all(name.startswith("pocket-dev-") for name in facts["problems"]["only_first"])
+    page = mergewright(f"archive diff {run_folder} 1 7").out
+    assert "By syntax" in page
+    assert "24 dev problems" in page
+    assert "The same program" in mergewright(f"archive diff {run_folder} 1 1").out
+    against = mergewright(f"archive diff {run_folder} 1 ties").out  # not of the run: syntax alone
+    assert "By syntax" in against
+    assert "dev problems" not in against
+    assert json.loads(mergewright(f"archive diff {run_folder} 1 3 --json").out)["problems"] is None  # it was refused
+    assert mergewright(f"archive diff {run_folder} 1 nosuch").code == 2
 
 
 def test_archive_describe_fills_in_what_an_archive_of_before_lacks(

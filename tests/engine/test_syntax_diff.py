@@ -1,0 +1,106 @@
+"""Differences by syntax: what says the same is the same, and what differs is named as small as it is."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from engine.syntax_diff import Change, diff
+from merges import library
+from merges.contract import program_id
+from merges.errors import ProgramError
+
+FIRST = """
+import torch
+
+def merge_models(model_dict, device, *, scale=0.4):
+    vectors = list(model_dict.values())
+    total = torch.zeros_like(vectors[0])
+    for vector in vectors:
+        cut = vector.abs().median()
+        total = total + vector * (vector.abs() > cut)
+    return scale * total
+"""
+
+
+def changed(before: str, after: str) -> list[tuple[str, str, str]]:
+    text = FIRST.replace(before, after)
+    assert text != FIRST
+    return [(one.kind, one.before, one.after) for one in diff(FIRST, text)]
+
+
+def test_comments_docstrings_and_formatting_are_no_difference() -> None:
+    text = FIRST.replace("    return", "    # the end\n\n    return").replace("scale * total", "(scale  *  total)")
+    text = text.replace("0.4):\n", '0.4):\n    """Sum."""\n')
+    assert text != FIRST
+    assert diff(FIRST, text) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("scale * total", "2 * total", [("changed", "scale", "2")]),
+        ("vector.abs() > cut", "vector.abs() >= cut", [("changed", "vector.abs() > cut", "vector.abs() >= cut")]),
+        (".median()", ".mean()", [("changed", "vector.abs().median", "vector.abs().mean")]),
+        ("vectors[0]", "vectors[-1]", [("changed", "0", "-1")]),
+        ("    return scale", "    total = total.sign()\n    return scale", [("added", "", "total = total.sign()")]),
+        ("        cut = vector.abs().median()\n", "", [("removed", "cut = vector.abs().median()", "")]),
+        ("for vector in vectors:", "for vector in vectors[1:]:", [("changed", "vectors", "vectors[1:]")]),
+        (
+            "device, *, scale=0.4",
+            "device",
+            [
+                (
+                    "changed",
+                    "def merge_models(model_dict, device, *, scale=0.4):",
+                    "def merge_models(model_dict, device):",
+                )
+            ],
+        ),
+        ("scale=0.4", "scale=0.5", [("changed", "0.4", "0.5")]),
+        (
+            "return scale",
+            "return None if False else scale",
+            [("changed", "scale * total", "None if False else scale * total")],
+        ),
+    ],
+)
+def test_what_differs_is_named_as_small_as_it_is(before: str, after: str, expected: list[tuple[str, str, str]]) -> None:
+    assert changed(before, after) == expected
+
+
+def test_a_renamed_variable_is_one_change_with_its_count() -> None:
+    found = diff(FIRST, FIRST.replace("total", "merged"))
+    assert [(one.kind, one.before, one.after) for one in found] == [("renamed", "total", "merged")]
+    assert found[0].times == 4
+    assert (found[0].before_line, found[0].after_line) == (6, 6)
+
+
+def test_a_change_names_its_lines_and_the_statement_around_it() -> None:
+    after = FIRST.replace("import torch\n", "import math\nimport torch\n").replace("scale * total", "math.pi * total")
+    added, inside = diff(FIRST, after)
+    assert added == Change("added", "", "import math", None, 2)
+    assert inside == Change("changed", "scale", "math.pi", 10, 11, "return math.pi * total")
+
+
+def test_what_is_gone_on_one_side_is_new_on_the_other() -> None:
+    after = FIRST.replace("    return scale", "    total = total.sign()\n    return scale").replace("0.4", "0.5")
+    there, back = diff(FIRST, after), diff(after, FIRST)
+    swapped = {"added": "removed", "removed": "added"}
+    assert [(swapped.get(c.kind, c.kind), c.after, c.before, c.after_line, c.before_line) for c in there] == [
+        (c.kind, c.before, c.after, c.before_line, c.after_line) for c in back
+    ]
+
+
+def test_every_two_programs_of_the_library_differ_unless_they_are_one() -> None:
+    for one, other in itertools.product(library.names(), repeat=2):
+        a, b = library.source(one), library.source(other)
+        found = diff(a, b)
+        assert bool(found) == (program_id(a) != program_id(b)), (one, other)
+        assert all(change.before != change.after for change in found), (one, other)
+
+
+def test_what_does_not_parse_is_told() -> None:
+    with pytest.raises(ProgramError, match="expected Python source, got SyntaxError"):
+        diff(FIRST, "def merge_models(:\n")

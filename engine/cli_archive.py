@@ -183,6 +183,25 @@ def diff_programs(
         console.print(comparison_table(found, by_family(found, problems)))
 
 
+@archive_app.command("stats")
+def show_stats(
+    run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")], as_json: Json = False
+) -> None:
+    """Show a run's archive as a whole: why programs fail, which operations they use, what they do, and how that goes with their scores.
+
+    Example: mergewright archive stats runs/pocket-20260101-120000
+    """
+    from engine import tables
+    from engine.stats import stats
+    from engine.stats_page import stats_page
+
+    found = stats(_candidates(run))
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        tables.wide_console().print(stats_page(found))
+
+
 @archive_app.command("describe")
 def describe_programs(run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")]) -> None:
     """Take the descriptors of programs that have none: of an archive made before there were any.

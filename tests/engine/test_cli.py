@@ -84,6 +84,7 @@ def test_the_fixed_forms_exist() -> None:
         "archive show",
         "archive describe",
         "archive diff",
+        "archive stats",
         "archive export",
     }
 
@@ -183,6 +184,8 @@ def test_bad_tensors_are_one_line(
         ("archive list nosuch --sort taste", 2, "sort: expected one of score, number"),
         ("archive list nosuch --where rest", 2, "condition 'rest': expected NAME"),
         ("archive describe nosuch", 2, "expected a folder with archive.db"),
+        ("archive stats nosuch", 2, "expected a folder with archive.db"),
+        ("archive diff nosuch 1 2", 2, "expected a folder with archive.db"),
         (
             "apply ties --base pocket/seed --expert pocket/expert_a --out {tmp}/x --max-memory lots",
             2,
@@ -318,6 +321,20 @@ def test_archive_diff_holds_programs_against_each_other(mergewright: Call, run_f
     assert "dev problems" not in against
     assert json.loads(mergewright(f"archive diff {run_folder} 1 3 --json").out)["problems"] is None  # it was refused
     assert mergewright(f"archive diff {run_folder} 1 nosuch").code == 2
+
+
+def test_archive_stats_tells_of_the_whole(mergewright: Call, run_folder: Path) -> None:
+    rows = json.loads(mergewright(f"archive list {run_folder} --json").out)
+    facts = json.loads(mergewright(f"archive stats {run_folder} --json").out)
+    assert facts["outcomes"] == {v: sum(row["verdict"] == v for row in rows) for v in facts["outcomes"]}
+    assert facts["uses"] == [
+        {"operation": "rand", "programs": 1, "median": pytest.approx(noise["score"]), "best": noise["score"]}
+        for noise in rows
+        if noise["id"] in mergewright(f"archive list {run_folder} --operation rand").out
+    ]
+    page = mergewright(f"archive stats {run_folder}").out
+    assert "Operations of programs with a score" in page
+    assert "What they do" in page
 
 
 def test_archive_describe_fills_in_what_an_archive_of_before_lacks(

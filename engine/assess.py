@@ -33,7 +33,7 @@ class Ran:
     """A candidate after the sandbox: what the probes gave, its original if it is a duplicate, else what the real tensors gave.
 
     `original` and `merge` are None where the probes failed; where they did not one of them is set, or neither if the triage left it out.
-    `fault`: of the original, if that failed on the real tensors.
+    `fault`: of the original, if that failed on the real tensors. `distance`: from an original that it is only near to.
     """
 
     candidate: Candidate
@@ -43,6 +43,7 @@ class Ran:
     original: ProgramId | None = None
     merge: ExecutionResult | None = None
     fault: Assessment | None = None
+    distance: float | None = None
 
     @property
     def works(self) -> bool:
@@ -220,9 +221,16 @@ def _probed(bench: Bench, candidate: Candidate, known: Known) -> Ran:
     assert probe.outputs is not None
     behaviour = behaviour_hash(probe.outputs)
     original = known.original(program.id, behaviour)
-    known.add(program.id, behaviour, original)
-    descriptors = bench.describe(program.source, probe) if original is None else None
-    return Ran(candidate, probe, behaviour, descriptors, original)
+    if original is not None:
+        known.add(program.id, behaviour, original)
+        return Ran(candidate, probe, behaviour, None, original)
+    descriptors = bench.describe(program.source, probe)
+    near = known.near(descriptors.sketch)
+    known.add(program.id, behaviour, near[0] if near else None)
+    if near:
+        return Ran(candidate, probe, behaviour, None, near[0], distance=near[1])
+    known.sketched(program.id, descriptors.sketch)
+    return Ran(candidate, probe, behaviour, descriptors)
 
 
 def _fate(ran: Ran) -> Assessment | None:
@@ -238,7 +246,8 @@ def _fate(ran: Ran) -> Assessment | None:
             descriptors=None,
         )
     if ran.original is not None:
-        return _assessment(Outcome.DUPLICATE, ran.probe, ran, duplicate_of=ran.original)
+        fate = _assessment(Outcome.DUPLICATE, ran.probe, ran, duplicate_of=ran.original)
+        return fate if ran.distance is None else replace(fate, detail=f"nearly the same: distance {ran.distance:.4f}")
     if not ran.probe.ok:
         return _fault(ran.probe, ran)
     if ran.merge is None:

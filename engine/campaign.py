@@ -76,7 +76,7 @@ def search(bench: Bench, proposer: Proposer, store: Store, iteration: int, progr
     written = proposer.propose(iteration, history, progress)
     with closing(ahead(written, name="propose")) as candidates:
         waiting = (c for c in candidates if c.number not in done)
-        fated = assess_all(bench, waiting, Known(earlier), earlier, progress.check)
+        fated = assess_all(bench, waiting, Known(earlier, bench.config.explore.novelty), earlier, progress.check)
         with (
             closing(fated) as fates,
             closing(history),

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from engine.descriptors import NUMBERS
 from engine.records import TaskKind
 from merges import library
 from sandbox import Limits
@@ -123,6 +124,37 @@ class PromptsSection(_Section):
     def _something(self) -> PromptsSection:
         if sum(self.shares().values()) <= 0:
             raise ValueError("a share above 0 for one kind of task at least (one_shot, variant, crossover, repair)")
+        return self
+
+
+class ExploreSection(_Section):
+    """Where the parents in prompts come from (`engine/exploring.py`). "none": from the best; "map-elites": from the best of every kind; "islands": the same,
+    on islands whose programs never meet. Kinds are cells over `axes`, descriptors of a program (`engine/descriptors.py`): a grid of `cells` per axis, or
+    `regions` of a tessellation. `novelty`, whatever the kind: a program nearer than this to an earlier one that works, on the probe tensors, is a duplicate
+    and never scored (`engine.descriptors.distance`, 0..1); 0: only one that behaves the same is.
+    """
+
+    kind: Literal["none", "map-elites", "islands"] = "none"
+    axes: Annotated[Names, Field(min_length=1, max_length=4)] = ("scale", "rest")
+    layout: Literal["grid", "cvt"] = "grid"
+    cells: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1)] = (16, 8)
+    regions: Annotated[int, Field(ge=2, le=10_000)] = 128
+    islands: Annotated[int, Field(ge=2, le=64)] = 4
+    novelty: Share = 0.0
+
+    @field_validator("axes")
+    @classmethod
+    def _descriptors(cls, axes: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in axes if name not in NUMBERS]:
+            raise ValueError(f"descriptors out of {', '.join(NUMBERS)} (got {', '.join(unknown)})")
+        if len(set(axes)) < len(axes):
+            raise ValueError("each descriptor once")
+        return axes
+
+    @model_validator(mode="after")
+    def _cells_for_every_axis(self) -> ExploreSection:
+        if self.layout == "grid" and len(self.cells) != len(self.axes):
+            raise ValueError(f"as many cells as axes (got {len(self.cells)} and {len(self.axes)})")
         return self
 
 
@@ -361,6 +393,7 @@ class CampaignConfig(_Section):
     models: ModelsSection = ModelsSection()
     generator: GeneratorSection = GeneratorSection()
     prompts: PromptsSection = PromptsSection()
+    explore: ExploreSection = ExploreSection()
     sandbox: SandboxSection = SandboxSection()
     benchmark: BenchmarkSection = BenchmarkSection()
     evaluator: EvaluatorSection = EvaluatorSection()
@@ -380,6 +413,20 @@ class CampaignConfig(_Section):
             given = name != "kind" and getattr(self.evaluator, name) != field.default
             if given and "vllm" not in (self.evaluator.kind, self.generator.kind):
                 raise ValueError(f"kind 'vllm' with evaluator.{name} (transformers has no use for it)")
+        return self
+
+    @model_validator(mode="after")
+    def _explores_by_prompts(self) -> CampaignConfig:
+        if self.explore.kind == "none":
+            return self
+        if not self.prompts.variant + self.prompts.crossover:
+            raise ValueError(
+                f"prompts.variant or prompts.crossover above 0 with explore.kind '{self.explore.kind}', which chooses the programs that they show"
+            )
+        if self.explore.kind == "islands" and self.generator.batch < self.explore.islands:
+            raise ValueError(
+                f"a generator.batch of explore.islands at least (got {self.generator.batch} and {self.explore.islands}): the rows of a batch are dealt out to the islands"
+            )
         return self
 
     @model_validator(mode="after")

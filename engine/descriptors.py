@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 SKETCH_NUMBERS = 8
 """Numbers of a sketch for each probe tensor."""
@@ -72,8 +73,18 @@ def distance(one: Sequence[float], other: Sequence[float]) -> float:
 
     It is the relative difference of each probe's part, and the mean over the probes: a tensor of small numbers counts as much as one of large ones.
     """
-    a, b = (np.asarray(numbers).reshape(-1, SKETCH_NUMBERS) for numbers in (one, other))
-    apart = np.linalg.norm(a - b, axis=1)
-    sizes = np.maximum(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
+    return float(distances(one, np.asarray(other)[None])[0])
+
+
+def distances(one: Sequence[float], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """`distance` of a sketch from each of many.
+
+    Args:
+        others: programs × numbers of a sketch.
+    """
+    a, b = (np.asarray(numbers).reshape(-1, len(one) // SKETCH_NUMBERS, SKETCH_NUMBERS) for numbers in (one, others))
+    apart = np.linalg.norm(a - b, axis=2)
+    sizes = np.maximum(np.linalg.norm(a, axis=2), np.linalg.norm(b, axis=2))
     shares = np.divide(apart, sizes, out=np.zeros_like(apart), where=sizes > 0)
-    return float(np.minimum(shares, 1.0).mean())
+    found: npt.NDArray[np.float64] = np.minimum(shares, 1.0).mean(axis=1)
+    return found

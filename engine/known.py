@@ -1,9 +1,13 @@
-"""What a campaign has seen: whether a program is the same as an earlier one, by its syntax or by what it does."""
+"""What a campaign has seen: whether a program is the same as an earlier one, by its syntax or by what it does, or nearly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from engine.descriptors import distances
 from engine.records import Assessment, Candidate, Outcome, ProgramId
 
 Batch = tuple[int, int]
@@ -21,9 +25,13 @@ class Known:
 
     Args:
         earlier: all that were assessed before, in order.
+        novelty: a program nearer than this to an earlier one that works is as good as the same; 0: none is.
     """
 
-    def __init__(self, earlier: Iterable[Candidate] = ()) -> None:
+    def __init__(self, earlier: Iterable[Candidate] = (), novelty: float = 0.0) -> None:
+        self._novelty = novelty
+        self._sketches: dict[ProgramId, Sequence[float]] = {}
+        self._matrix: tuple[list[ProgramId], npt.NDArray[np.float64]] | None = None
         self._originals: dict[ProgramId, ProgramId] = {}
         self._behaviours: dict[str, ProgramId] = {}
         self._faults: dict[ProgramId, Assessment] = {}
@@ -36,6 +44,8 @@ class Known:
 
     def _recall(self, program: ProgramId, assessment: Assessment) -> None:
         self.add(program, assessment.behaviour, assessment.duplicate_of)
+        if assessment.descriptors is not None:
+            self.sketched(program, assessment.descriptors.sketch)
         if assessment.outcome is Outcome.SKIPPED:
             self.pass_over(program)
         if assessment.outcome is Outcome.FAILED and assessment.duplicate_of is None:
@@ -60,9 +70,26 @@ class Known:
             return self._originals[program]
         return self._behaviours.get(behaviour) if behaviour is not None else None
 
+    def sketched(self, program: ProgramId, sketch: Sequence[float]) -> None:
+        """Remember what a new program does, for those that do nearly the same."""
+        if self._novelty:
+            self._sketches[program], self._matrix = sketch, None
+
+    def near(self, sketch: Sequence[float]) -> tuple[ProgramId, float] | None:
+        """The nearest earlier program and its distance, where it is too near; of equally near ones the earliest. None where all are further off."""
+        if not self._sketches:
+            return None
+        if self._matrix is None:
+            self._matrix = list(self._sketches), np.array(list(self._sketches.values()))
+        programs, matrix = self._matrix
+        apart = distances(sketch, matrix)
+        nearest = int(apart.argmin())
+        return (programs[nearest], float(apart[nearest])) if apart[nearest] < self._novelty else None
+
     def blame(self, program: ProgramId, fault: Assessment) -> None:
-        """A program that passed the probes has failed on the real tensors: so would those that behave the same."""
+        """A program that passed the probes has failed on the real tensors: so would those that behave the same, not those that do nearly the same."""
         self._faults[program] = fault
+        self._unsketch(program)
 
     def fault(self, original: ProgramId) -> Assessment | None:
         """How an original failed on the real tensors; None where it did not."""
@@ -75,3 +102,8 @@ class Known:
     def _forget(self, original: ProgramId) -> None:
         self._originals = {one: its for one, its in self._originals.items() if its != original}
         self._behaviours = {behaviour: one for behaviour, one in self._behaviours.items() if one != original}
+        self._unsketch(original)
+
+    def _unsketch(self, program: ProgramId) -> None:
+        if self._sketches.pop(program, None) is not None:
+            self._matrix = None

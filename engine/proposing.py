@@ -15,6 +15,7 @@ from engine.bench import Bench
 from engine.composing import compose
 from engine.config import CampaignConfig
 from engine.evaluating import thread_count
+from engine.exploring import Explorer
 from engine.generators import Draft, Generator, LanguageModelGenerator, VLLMGenerator, open_generator
 from engine.hashing import derived_seed
 from engine.history import History
@@ -43,6 +44,7 @@ class Proposer:
     def __init__(self, bench: Bench, folder: Path) -> None:
         self._config, self._stages, self._folder = bench.config, bench.stages, folder
         self._base = locations.model(self._config.generator.model)
+        self._explorer = Explorer(self._config.explore, self._config.campaign.seed)
         self._told = 0  # batches since the campaign's first
         self._archive: Store | None = None
         self.generator: Generator = open_generator(self._config, self._base, self)
@@ -144,7 +146,7 @@ class Proposer:
         self._told = len(batches)
 
     def _written(self, places: Sequence[Sampling], shown: Sequence[Candidate]) -> list[Program]:
-        tasks = compose(self._config.prompts, places, shown)
+        tasks = compose(self._config.prompts, places, shown, self._explorer)
         drafts = self.generator.write(places, tasks)
         judged = self._judged(drafts, places[0].seed)
         return [

@@ -15,7 +15,7 @@ from engine.assess import assess_all
 from engine.bench import Bench, Scored, expert_names
 from engine.config import CampaignConfig
 from engine.config_file import build_config
-from engine.descriptors import NUMBERS, Descriptors
+from engine.descriptors import NUMBERS, SKETCH_NUMBERS, Descriptors
 from engine.errors import Interrupted
 from engine.known import Known
 from engine.records import Assessment, Candidate, Outcome
@@ -40,6 +40,7 @@ class CountingBench:
 
     def __init__(self, probes: dict[str, list[ExecutionResult]], merges: dict[str, list[ExecutionResult]]) -> None:
         self.probes, self.merges, self.calls = probes, merges, Counter[str]()
+        self.sketches: dict[str, tuple[float, ...]] = {}
         self.config, self.dev, self.stages = build_config({}), suite(4), Stages()
 
     def probe(self, source: str) -> ExecutionResult:
@@ -49,7 +50,8 @@ class CountingBench:
     def describe(self, source: str, answer: ExecutionResult) -> Descriptors:
         assert answer.ok
         self.calls["describe"] += 1
-        return Descriptors(dict.fromkeys(NUMBERS, 0.25), (0.5,), (source,), (1.0,))
+        sketch = self.sketches.get(source, (1.0,) * SKETCH_NUMBERS)
+        return Descriptors(dict.fromkeys(NUMBERS, 0.25), (0.5,), (source,), sketch)
 
     def merge(self, source: str) -> ExecutionResult:
         self.calls["merge"] += 1
@@ -80,6 +82,19 @@ def test_a_program_that_behaves_like_an_earlier_one_is_paid_no_merge_and_no_scor
     assert outcomes[1].sha256 is None
     assert bench.calls == {"probe": 3, "describe": 2, "merge": 2, "score": 2}
     assert [a.descriptors and a.descriptors.operations for a in outcomes] == [("p1",), None, ("p3",)]
+
+
+def test_a_program_that_does_nearly_the_same_is_paid_no_score_and_says_how_near_it_is() -> None:
+    probes = {f"p{n}": [gave(n)] for n in (1, 2, 3)}
+    bench = CountingBench(probes, {"p1": [gave(5)], "p3": [gave(6)]})
+    sketches = {"p1": 1.0, "p2": 1.01, "p3": 2.0}
+    bench.sketches = {name: (value,) * SKETCH_NUMBERS for name, value in sketches.items()}
+    first, near, far = assessed(bench, 3, Known(novelty=0.1))
+    assert [first.outcome, near.outcome, far.outcome] == [Outcome.OK, Outcome.DUPLICATE, Outcome.OK]
+    assert near.duplicate_of == proposed(1).program.id
+    assert near.detail == "nearly the same: distance 0.0099"
+    assert near.descriptors is None
+    assert bench.calls["score"] == 2
 
 
 def test_a_program_of_an_earlier_session_is_known() -> None:

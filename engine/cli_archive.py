@@ -191,15 +191,22 @@ def show_stats(
 
     Example: mergewright archive stats runs/pocket-20260101-120000
     """
-    from engine import tables
+    from engine import locations, rundir, tables
+    from engine.exploring import growth
     from engine.stats import stats
-    from engine.stats_page import stats_page
+    from engine.stats_page import map_table, stats_page
 
-    found = stats(_candidates(run))
+    candidates, config = _candidates(run), rundir.read_config(locations.run_folder(run))
+    found = stats(candidates)
+    grown = growth(config.explore, candidates, config.campaign.seed) if found.spreads else {}
     if as_json:
-        print(json.dumps(asdict(found)))
-    else:
-        tables.wide_console().print(stats_page(found))
+        kinds = {iteration: asdict(one) for iteration, one in grown.items()}
+        print(json.dumps({**asdict(found), "axes": list(config.explore.axes), "map": kinds}))
+        return
+    console = tables.wide_console()
+    console.print(stats_page(found))
+    if grown:
+        console.print(map_table(config.explore.axes, grown))
 
 
 @archive_app.command("describe")

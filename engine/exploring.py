@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,6 +124,16 @@ class EliteMap:
         stats = self._archive.stats
         best = None if stats.num_elites == 0 else float(stats.obj_max)
         return MapStats(int(stats.num_elites), int(self._archive.cells), float(stats.qd_score), best)
+
+
+def growth(section: ExploreSection, candidates: Sequence[Candidate], seed: int = 0) -> dict[int, MapStats]:
+    """One map over all programs of a run, after each iteration; whatever it explores, so that runs can be compared."""
+    one, found = EliteMap(section, seed), {}
+    for iteration, some in groupby(candidates, key=lambda c: c.iteration):
+        for candidate in some:
+            one.add(candidate)
+        found[iteration] = one.stats()
+    return found
 
 
 class Explorer:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from engine.descriptors import NUMBERS
+from engine.exploring import MapStats
 from engine.stats import Stats
 from engine.tables import percent, printable
 
@@ -42,6 +45,16 @@ def stats_page(found: Stats) -> RenderableType:
     more = len(found.uses) - MOST_OPERATIONS
     rest = [Text(f"{more} operations more", style="dim")] if more > 0 else []
     return Group(*parts, uses, *rest, spreads, Text(note, style="dim"))
+
+
+def map_table(axes: Sequence[str], grown: Mapping[int, MapStats]) -> RenderableType:
+    """How much of the map over some axes is held after each iteration."""
+    table = Table(title=f"Kinds of programs: cells over {' × '.join(axes)}", title_justify="left")
+    for name in ("iteration", "held", "cells", "coverage %", "QD score"):
+        table.add_column(name, justify="right")
+    for iteration, one in grown.items():
+        table.add_row(str(iteration), str(one.held), str(one.cells), percent(one.coverage), f"{one.qd_score:.2f}")
+    return Group(table, Text("QD score: sum of the dev shares of the best program of every cell", style="dim"))
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -332,7 +332,9 @@ def test_archive_stats_tells_of_the_whole(mergewright: Call, run_folder: Path) -
         for noise in rows
         if noise["id"] in mergewright(f"archive list {run_folder} --operation rand").out
     ]
+    assert facts["map"]["1"]["held"] >= 1
     page = mergewright(f"archive stats {run_folder}").out
+    assert "cells over scale × rest" in page
     assert "Operations of programs with a score" in page
     assert "What they do" in page
 

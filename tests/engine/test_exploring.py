@@ -16,7 +16,7 @@ from engine.config import ExploreSection, PromptsSection
 from engine.config_file import build_config
 from engine.descriptors import NUMBERS, Descriptors
 from engine.errors import ConfigError
-from engine.exploring import EliteMap, Explorer
+from engine.exploring import EliteMap, Explorer, growth
 from engine.records import Candidate, Outcome, Sampling, TaskKind
 from tests.engine.conftest import candidate
 
@@ -95,6 +95,15 @@ def test_who_has_no_score_or_no_descriptors_takes_no_cell() -> None:
     assert [one.add(c) for c in (plain, failed, duplicate)] == [False, False, False]
     assert one.elites() == []
     assert one.stats().best is None
+
+
+def test_the_map_of_a_run_grows_from_iteration_to_iteration() -> None:
+    rows = [at(1, 0.5, -1.0, 0.0), at(2, 0.4, 2.9, 0.9), at(3, 0.75, -1.0, 0.0)]
+    rows = [rows[0], replace(rows[1], iteration=2), replace(rows[2], iteration=2)]
+    first, second = growth(ExploreSection(axes=("scale", "rest"), cells=(4, 2)), rows).values()
+    assert (first.held, first.qd_score, first.best) == (1, 0.5, 0.5)
+    assert (second.held, second.qd_score, second.best) == (2, pytest.approx(1.15), 0.75)
+    assert second.coverage == 0.25
 
 
 def test_a_tessellation_is_the_same_for_the_same_seed() -> None:

@@ -214,6 +214,16 @@ def test_seeds_depend_on_all_their_parts() -> None:
 KINDS = {
     "coefficients": ["generator.kind=coefficients", "learn.method=none"],
     "elite prompt": ["prompts.variant=2", "prompts.repair=2", "prompts.lag=0", "learn.method=none"],
+    "islands": [
+        "explore.kind=islands",
+        "explore.islands=2",
+        "explore.novelty=0.05",
+        "prompts.one_shot=0",
+        "prompts.variant=1",
+        "prompts.crossover=1",
+        "prompts.lag=0",
+        "learn.method=none",
+    ],
     "self-rewarding": ["learn.method=self-rewarding", "judge.triage=0.5", "judge.prompts=2", "judge.candidates=2"],
     "rest-em, adapters": ["learn.method=rest-em", "learn.keep=1.0", "learn.keep_as=adapter"],
     "kto": ["learn.method=kto", "learn.checkpoints=latest", "campaign.iterations=3"],
@@ -252,7 +262,12 @@ def test_a_campaign_of_every_kind_does_what_it_is_for(kind: tuple[CampaignConfig
         assert {version.name for version in (folder / "generators").iterdir()} == kept
     if config.generator.kind == "coefficients":
         assert all(c.score is not None or c.assessment.outcome is Outcome.DUPLICATE for c in candidates)
-    if config.prompts.shows:
+    if config.explore.kind == "islands":
+        rows = {c.program.id: c.program.sampling.row % 2 for c in candidates}
+        parents = [(c.program.sampling.row % 2, rows[one]) for c in candidates for one in c.program.parents]
+        assert parents
+        assert all(home == other for home, other in parents)
+    elif config.prompts.shows:
         shown = {c.program.task: c.program.parents for c in candidates[4:]}
         assert {"one_shot", "variant"} <= set(shown)
         assert len(shown["variant"]) == 1
@@ -417,11 +432,12 @@ def test_every_stage_is_accounted_for(scripted: tuple[CampaignConfig, Path]) -> 
     store = Store.in_folder(scripted[1])
     stages = {(iteration, stage): (seconds, count) for iteration, stage, seconds, count in store.stages()}
     first = {stage for iteration, stage in stages if iteration == 1}
-    assert first == {"propose", "validate", "execute", "swap", "generate", "check", "idle"}
+    assert first == {"propose", "validate", "describe", "execute", "swap", "generate", "check", "idle"}
     rows = store.candidates(1)
     scored = [c.assessment.score for c in rows if c.assessment.score]
     assert stages[1, "propose"][1] == len(rows)
     assert stages[1, "validate"][1] == len(rows)
+    assert stages[1, "describe"][1] == sum(c.assessment.descriptors is not None for c in rows) == len(scored)
     assert stages[1, "execute"][1] == stages[1, "swap"][1] == len(scored)
     assert stages[1, "generate"][1] == stages[1, "check"][1] == sum(score.n for score in scored)
     assert stages[0, "generate"][1] == sum(trial.score.n for trial in store.trials())

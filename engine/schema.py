@@ -18,8 +18,8 @@ class Base(DeclarativeBase):
 
 
 class CandidateRow(Base):
-    """One candidate; columns as in `records.Program` and `records.Assessment`. `value` to `problems` say of `score` what is searched and
-    sorted by: the share, its interval, and of how many problems how many were asked."""
+    """One candidate; columns as in `records.Program` and `records.Assessment`. `value` to `standing` say of its score what is
+    searched and sorted by: the share, its interval, of how many problems how many were asked, and the share less 1 where a race stopped it."""
 
     __tablename__ = "candidates"
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
@@ -47,11 +47,27 @@ class CandidateRow(Base):
     high: Mapped[float | None] = mapped_column(Float)
     asked: Mapped[int | None]
     problems: Mapped[int | None]
-    score: Mapped[dict[str, Any] | None]
+    standing: Mapped[float | None] = mapped_column(Float, index=True)
     execute_seconds: Mapped[float]
     score_seconds: Mapped[float]
     peak_memory_bytes: Mapped[int]
     isolation: Mapped[str | None] = mapped_column(String(16))
+
+
+class ScoreRow(Base):
+    """The whole score of a candidate: long, and read for few at a time, so it lies apart."""
+
+    __tablename__ = "scores"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    score: Mapped[dict[str, Any]]
+
+
+class SketchRow(Base):
+    """The sketch of a program's answers to the probes, apart for the same reason."""
+
+    __tablename__ = "sketches"
+    program_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    sketch: Mapped[list[float]]
 
 
 class DescriptorRow(Base):
@@ -76,7 +92,6 @@ class DescriptorRow(Base):
     nodes: Mapped[float]
     weights: Mapped[list[float]]
     operations: Mapped[str] = mapped_column(Text)
-    sketch: Mapped[list[float]]
 
 
 class TrialRow(Base):

@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from engine.schema import (
     MetaRow,
     PhaseRow,
     ReplyRow,
+    ScoreRow,
+    SketchRow,
     StageRow,
     TrialRow,
     UpdateRow,
@@ -122,7 +125,7 @@ class Store:
             last = session.query(CandidateRow).count()
             rows = [_candidate_row(last + at, iteration, program) for at, program in enumerate(programs, start=1)]
             session.add_all(rows)
-            return tuple(_candidate(row, None) for row in rows)
+            return tuple(_candidate(row, None, None) for row in rows)
 
     def assess(self, number: int, assessment: Assessment) -> None:
         """Complete candidate `number`, once."""
@@ -130,32 +133,24 @@ class Store:
             row = session.get(CandidateRow, number)
             assert row is not None, f"candidate {number} was never proposed"
             assert row.outcome == Outcome.PENDING, f"candidate {number} was assessed before"
-            for column in (
-                "reason",
-                "detail",
-                "line",
-                "rule",
-                "duplicate_of",
-                "behaviour",
-                "sha256",
-                "execute_seconds",
-                "score_seconds",
-                "peak_memory_bytes",
-                "isolation",
-            ):
-                setattr(row, column, getattr(assessment, column))
-            row.outcome = assessment.outcome.value
-            row.score = _score_to_json(assessment.score) if assessment.score else None
-            if score := assessment.score:
-                row.value, row.low, row.high = score.value, score.low, score.high
-                row.asked, row.problems = score.n, score.of
-            if assessment.descriptors:
-                session.merge(_descriptor_row(row.program_id, assessment.descriptors))
+            _complete(session, row, assessment)
+
+    def take_over(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Add candidates with their assessments, from elsewhere, in one transaction; answers with their rows, numbered after those there are."""
+        with self._write() as session:
+            last = session.query(CandidateRow).count()
+            rows = []
+            for at, one in enumerate(candidates, start=1):
+                row = _candidate_row(last + at, one.iteration, one.program)
+                session.add(row)
+                _complete(session, row, one.assessment)
+                rows.append(replace(one, number=row.number))
+            return tuple(rows)
 
     def add_descriptors(self, program_id: ProgramId, found: Descriptors) -> None:
         """Remember what a program does, that was assessed before there were descriptors."""
         with self._write() as session:
-            session.merge(_descriptor_row(program_id, found))
+            _keep_descriptors(session, program_id, found)
 
     def candidates(self, iteration: int | None = None) -> tuple[Candidate, ...]:
         """All candidates in the order of their numbers; of one iteration if given."""
@@ -163,12 +158,11 @@ class Store:
         if iteration is not None:
             query = query.where(CandidateRow.iteration == iteration)
         with self._read() as session:
-            found = {row.program_id: _descriptors(row) for row in session.scalars(select(DescriptorRow))}
-            return tuple(_candidate(row, found.get(row.program_id)) for row in session.scalars(query))
+            return tuple(_candidates(session, session.scalars(query).all()))
 
     def find(self, query: Query) -> tuple[tuple[Candidate, ...], int]:
         """The candidates that a query asks for, in its order, and how many there are without its limit."""
-        wanted = selected(query)
+        wanted = selected(query, self._engine.dialect.name)
         with self._read() as session:
             count = session.scalar(select(func.count()).select_from(wanted.order_by(None).subquery())) or 0
             numbers = list(session.scalars(wanted.limit(query.limit).offset(query.offset or None)))
@@ -176,10 +170,7 @@ class Store:
             for at in range(0, len(numbers), AT_ONCE):
                 some = numbers[at : at + AT_ONCE]
                 rows = session.scalars(select(CandidateRow).where(CandidateRow.number.in_(some))).all()
-                ids = {row.program_id for row in rows}
-                described = session.scalars(select(DescriptorRow).where(DescriptorRow.program_id.in_(ids)))
-                known = {row.program_id: _descriptors(row) for row in described}
-                found |= {row.number: _candidate(row, known.get(row.program_id)) for row in rows}
+                found |= {one.number: one for one in _candidates(session, rows)}
         return tuple(found[number] for number in numbers), count
 
     # trials, finals
@@ -395,22 +386,54 @@ def _candidate_row(number: int, iteration: int, program: Program) -> CandidateRo
     )
 
 
-def _descriptor_row(program_id: str, found: Descriptors) -> DescriptorRow:
-    return DescriptorRow(
-        program_id=program_id,
-        **found.numbers,
-        weights=list(found.weights),
-        operations=f" {' '.join(found.operations)} ",
-        sketch=list(found.sketch),
-    )
+_COPIED = (
+    "reason", "detail", "line", "rule", "duplicate_of", "behaviour", "sha256", "execute_seconds", "score_seconds", "peak_memory_bytes", "isolation",
+)  # fmt: skip
+"""Of an assessment, what goes into columns as it is."""
 
 
-def _descriptors(row: DescriptorRow) -> Descriptors:
+def _complete(session: Session, row: CandidateRow, assessment: Assessment) -> None:
+    """What became of a candidate, in its row."""
+    for column in _COPIED:
+        setattr(row, column, getattr(assessment, column))
+    row.outcome = assessment.outcome.value
+    if score := assessment.score:
+        row.value, row.low, row.high = score.value, score.low, score.high
+        row.asked, row.problems = score.n, score.of
+        row.standing = score.value if score.complete else score.value - 1
+        session.add(ScoreRow(number=row.number, score=_score_to_json(score)))
+    if assessment.descriptors:
+        _keep_descriptors(session, row.program_id, assessment.descriptors)
+
+
+def _keep_descriptors(session: Session, program_id: str, found: Descriptors) -> None:
+    operations = f" {' '.join(found.operations)} "
+    weights = list(found.weights)
+    session.merge(DescriptorRow(program_id=program_id, **found.numbers, weights=weights, operations=operations))
+    session.merge(SketchRow(program_id=program_id, sketch=list(found.sketch)))
+
+
+def _candidates(session: Session, rows: Sequence[CandidateRow]) -> Iterator[Candidate]:
+    """Rows with what lies apart from them."""
+    for at in range(0, len(rows), AT_ONCE):
+        some = rows[at : at + AT_ONCE]
+        numbers, ids = [row.number for row in some], {row.program_id for row in some}
+        scores = session.scalars(select(ScoreRow).where(ScoreRow.number.in_(numbers)))
+        score = {row.number: _score_from_json(row.score) for row in scores}
+        sketches = session.scalars(select(SketchRow).where(SketchRow.program_id.in_(ids)))
+        sketch = {row.program_id: row.sketch for row in sketches}
+        described = session.scalars(select(DescriptorRow).where(DescriptorRow.program_id.in_(ids)))
+        known = {row.program_id: _descriptors(row, sketch[row.program_id]) for row in described}
+        for row in some:
+            yield _candidate(row, score.get(row.number), known.get(row.program_id))
+
+
+def _descriptors(row: DescriptorRow, sketch: Sequence[float]) -> Descriptors:
     numbers = {name: getattr(row, name) for name in NUMBERS}
-    return Descriptors(numbers, tuple(row.weights), tuple(row.operations.split()), tuple(row.sketch))
+    return Descriptors(numbers, tuple(row.weights), tuple(row.operations.split()), tuple(sketch))
 
 
-def _candidate(row: CandidateRow, descriptors: Descriptors | None) -> Candidate:
+def _candidate(row: CandidateRow, score: Score | None, descriptors: Descriptors | None) -> Candidate:
     program = Program(
         row.source,
         row.program_id,
@@ -432,7 +455,7 @@ def _candidate(row: CandidateRow, descriptors: Descriptors | None) -> Candidate:
         duplicate_of=row.duplicate_of,
         behaviour=row.behaviour,
         sha256=row.sha256,
-        score=_score_from_json(row.score) if row.score else None,
+        score=score,
         execute_seconds=row.execute_seconds,
         score_seconds=row.score_seconds,
         peak_memory_bytes=row.peak_memory_bytes,

@@ -355,6 +355,7 @@ def test_archive_describe_fills_in_what_an_archive_of_before_lacks(
     before = descriptors()
     with sqlite3.connect(copy / "archive.db") as connection:
         connection.execute("DELETE FROM descriptors")
+        connection.execute("DELETE FROM sketches")
         connection.execute("UPDATE candidates SET behaviour = 'other' WHERE number = 1")
     strange, *_ = before
     assert set(descriptors().values()) == {None}

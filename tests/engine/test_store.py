@@ -123,11 +123,11 @@ def test_an_archive_of_the_first_release_is_brought_up_to_date_and_nothing_is_lo
     store.assess(4, candidate(4, 0.5).assessment)  # and it goes on
     with sqlite3.connect(tmp_path / "archive.db") as connection:
         found = connection.execute(
-            "SELECT number, value, low, high, asked, problems FROM candidates ORDER BY number"
+            "SELECT number, value, low, high, asked, problems, standing FROM candidates ORDER BY number"
         ).fetchall()
     scores = [first.assessment.score, third.assessment.score, candidate(4, 0.5).assessment.score]
     assert [row for row in found if row[1] is not None] == [
-        (number, score.value, score.low, score.high, score.n, score.of)
+        (number, score.value, score.low, score.high, score.n, score.of, score.value - (not score.complete))
         for number, score in zip((1, 3, 4), scores, strict=True)
         if score
     ]
@@ -218,7 +218,7 @@ def test_descriptors_come_back_with_their_candidate_and_not_with_a_duplicate(sto
 
 
 def test_every_number_has_its_column() -> None:
-    others = {"program_id", "weights", "operations", "sketch"}
+    others = {"program_id", "weights", "operations"}
     assert set(DescriptorRow.__table__.columns.keys()) == {*NUMBERS, *others}
 
 

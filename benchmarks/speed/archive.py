@@ -1,0 +1,105 @@
+"""How fast a large archive answers. `python -m benchmarks.speed.archive [--programs 50000]`
+
+The archive is made up: programs of real length over a few hundred operations, one in five a failure, scores on 600 problems, descriptors of every kind, from a
+fixed seed. Each question is asked several times of an archive that was opened anew, with its first 50 candidates whole; medians in milliseconds.
+
+Target: list and search in 200 ms.
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.scores import Score
+from benchmarks.statistics import wilson
+from engine.descriptors import NUMBERS, SKETCH_NUMBERS, Descriptors
+from engine.records import Assessment, Candidate, Outcome, Program, Sampling
+from engine.search import Query, condition
+from engine.store import Store
+from merges import library
+
+TARGET_MS = 200.0
+PROBLEMS = 600
+PROBES = 13
+PAGE = 50
+AT_ONCE = 2_000
+
+QUESTIONS = {
+    "the best": Query(limit=PAGE),
+    "the best that work, page 20": Query(verdict="ok", limit=PAGE, offset=19 * PAGE),
+    "failures of iteration 3": Query(verdict="failed", iteration=3, limit=PAGE),
+    "by descriptor": Query(conditions=[condition("rest>0.5"), condition("score>=60%")], limit=PAGE),
+    "sorted by descriptor": Query(sort="sparsity", falling=True, limit=PAGE),
+    "by operation": Query(operations=["svd"], limit=PAGE),
+    "by text": Query(text="KTHVALUE", limit=PAGE),
+    "by text that nobody has": Query(text="no such text", limit=PAGE),
+    "all at once": Query(
+        verdict="ok", generator="1", operations=["topk"], text="sign", conditions=[condition("scale>0.5")], limit=PAGE
+    ),
+}
+
+
+def scored(rng: random.Random) -> Score:
+    """A score on all problems."""
+    bits = "".join(rng.choice("01") for _ in range(PROBLEMS))
+    right = bits.count("1")
+    interval = wilson(right, PROBLEMS)
+    share = right / PROBLEMS
+    return Score(
+        value=share, strict=share, lenient=share, low=interval.low, high=interval.high, n=PROBLEMS, of=PROBLEMS, effective_n=PROBLEMS,
+        bits=bits, strict_bits=bits, lenient_bits=bits, scorer_version="made up", families={"sums": share},
+    )  # fmt: skip
+
+
+def made_up(number: int, rng: random.Random, texts: list[str], operations: list[str]) -> Candidate:
+    """A candidate of any fate."""
+    text = f"{rng.choice(texts)}\n# {number}\n"
+    sampling = Sampling(1.0, 1.0, number, number // 50, number % 50)
+    program = Program(text, f"{number:012x}", "generator", str(rng.randint(0, 2)), "prompt", text, sampling)
+    one = Candidate(number, 1 + number % 3, program, Assessment(Outcome.FAILED, reason="exception", detail="why"))
+    if rng.random() < 0.2:
+        return one
+    numbers = {name: round(rng.uniform(axis.low, axis.high), 6) for name, axis in NUMBERS.items()}
+    sketch = tuple(rng.random() for _ in range(PROBES * SKETCH_NUMBERS))
+    found = Descriptors(numbers, (0.3, 0.3, 0.3), tuple(sorted(rng.sample(operations, 8))), sketch)
+    works = Assessment(Outcome.OK, behaviour=f"{number:016x}", score=scored(rng), descriptors=found)
+    return replace(one, assessment=works)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--programs", type=int, default=50_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    rng = random.Random(0)
+    texts = [library.source(name) for name in library.names()]
+    operations = ["svd", "topk", "sign", "abs", "median", *(f"operation_{n}" for n in range(300))]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.in_folder(Path(folder), create=True)
+        began = time.perf_counter()
+        for first in range(1, arguments.programs + 1, AT_ONCE):
+            numbers = range(first, min(first + AT_ONCE, arguments.programs + 1))
+            store.take_over([made_up(number, rng, texts, operations) for number in numbers])
+        store.close()
+        size = (Path(folder) / "archive.db").stat().st_size / 1e6
+        print(f"{arguments.programs} programs, {size:.0f} MB, made in {time.perf_counter() - began:.0f} s")
+        for name, query in QUESTIONS.items():
+            seconds, count = [], 0
+            for _ in range(arguments.repeats):
+                store = Store.in_folder(Path(folder))
+                began = time.perf_counter()
+                _, count = store.find(query)
+                seconds.append(time.perf_counter() - began)
+                store.close()
+            milliseconds = 1000 * statistics.median(seconds)
+            verdict = "" if milliseconds <= TARGET_MS else f"  MISSED, target {TARGET_MS:g} ms"
+            print(f"{name}: {milliseconds:.0f} ms (of {count}){verdict}")
+
+
+if __name__ == "__main__":
+    main()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import rundir
+from engine import locations, rundir
 from engine.campaign import run_campaign
 from engine.config import CampaignConfig
-from engine.config_file import build_config
+from engine.config_file import load_config
 from engine.progress import Progress
 from engine.store import Store
 from tests.engine import conftest
@@ -45,11 +45,21 @@ def interrupted_in(stage: str, folder: Path, settings: list[str]) -> tuple[int, 
     return process.returncode, "".join([*printed, rest])
 
 
+def small_settings() -> list[str]:
+    """What makes a small campaign out of the one that the command runs by itself."""
+    small = conftest.small_config.__wrapped__().model_dump(mode="json", exclude_defaults=True)  # type: ignore[attr-defined]
+    settings = [
+        f"{section}.{key}={','.join(value) if isinstance(value, list) else value}"
+        for section, fields in small.items()
+        for key, value in fields.items()
+    ]
+    return [*settings, "generator.kind=grammar", "campaign.programs=24", "benchmark.block=3"]
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, str]:
     """A small campaign, and the digest of its archive when nobody interrupts it."""
-    small = conftest.small_config.__wrapped__().model_dump(mode="json")  # type: ignore[attr-defined]
-    config = build_config(small, ["generator.kind=grammar", "campaign.programs=24"])
+    config = load_config(locations.campaign_file("pocket"), small_settings())
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
     rundir.new_folder(config, folder, "now")
     run_campaign(folder, Progress(config))
@@ -61,12 +71,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
     unbroken: tuple[CampaignConfig, str], tmp_path: Path, stage: str
 ) -> None:
     config, digest = unbroken
-    settings = [
-        f"{section}.{key}={','.join(value) if isinstance(value, list) else value}"
-        for section, fields in config.model_dump(mode="json", exclude_defaults=True).items()
-        for key, value in fields.items()
-    ]
-    code, printed = interrupted_in(stage, tmp_path / "run", settings)
+    code, printed = interrupted_in(stage, tmp_path / "run", small_settings())
     assert code == 0, printed
     assert "Traceback" not in printed
     assert "stopped in order (Ctrl-C); nothing is lost" in printed

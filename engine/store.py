@@ -19,23 +19,28 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
-from benchmarks.scores import Score
 from benchmarks.statistics import ItemBits
 from engine import migrations
-from engine.descriptors import NUMBERS, Descriptors
+from engine.descriptors import Descriptors
 from engine.errors import HostError, RunError
-from engine.records import Assessment, Candidate, Final, Outcome, Program, ProgramId, Sampling, Trial
+from engine.records import Assessment, Candidate, Final, Outcome, Program, ProgramId, Trial
+from engine.rows import (
+    AT_ONCE,
+    candidate_row,
+    candidates_of,
+    complete,
+    keep_descriptors,
+    score_from_json,
+    score_to_json,
+)
 from engine.schema import (
     SCHEMA_VERSION,
     Base,
     CandidateRow,
-    DescriptorRow,
     FinalRow,
     MetaRow,
     PhaseRow,
     ReplyRow,
-    ScoreRow,
-    SketchRow,
     StageRow,
     TrialRow,
     UpdateRow,
@@ -43,9 +48,6 @@ from engine.schema import (
     connect,
 )
 from engine.search import Query, selected
-
-AT_ONCE = 500
-"""Rows asked for by their numbers at once: databases bound the values of a question."""
 
 
 @contextmanager
@@ -123,9 +125,9 @@ class Store:
         """Add a batch of proposed programs, numbered after those there are, in one transaction; answers with their rows."""
         with self._write() as session:
             last = session.query(CandidateRow).count()
-            rows = [_candidate_row(last + at, iteration, program) for at, program in enumerate(programs, start=1)]
+            rows = [candidate_row(last + at, iteration, program) for at, program in enumerate(programs, start=1)]
             session.add_all(rows)
-            return tuple(_candidate(row, None, None) for row in rows)
+            return tuple(candidates_of(session, rows))
 
     def assess(self, number: int, assessment: Assessment) -> None:
         """Complete candidate `number`, once."""
@@ -133,7 +135,7 @@ class Store:
             row = session.get(CandidateRow, number)
             assert row is not None, f"candidate {number} was never proposed"
             assert row.outcome == Outcome.PENDING, f"candidate {number} was assessed before"
-            _complete(session, row, assessment)
+            complete(session, row, assessment)
 
     def take_over(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Add candidates with their assessments, from elsewhere, in one transaction; answers with their rows, numbered after those there are."""
@@ -141,16 +143,16 @@ class Store:
             last = session.query(CandidateRow).count()
             rows = []
             for at, one in enumerate(candidates, start=1):
-                row = _candidate_row(last + at, one.iteration, one.program)
+                row = candidate_row(last + at, one.iteration, one.program)
                 session.add(row)
-                _complete(session, row, one.assessment)
+                complete(session, row, one.assessment)
                 rows.append(replace(one, number=row.number))
             return tuple(rows)
 
     def add_descriptors(self, program_id: ProgramId, found: Descriptors) -> None:
         """Remember what a program does, that was assessed before there were descriptors."""
         with self._write() as session:
-            _keep_descriptors(session, program_id, found)
+            keep_descriptors(session, program_id, found)
 
     def candidates(self, iteration: int | None = None) -> tuple[Candidate, ...]:
         """All candidates in the order of their numbers; of one iteration if given."""
@@ -158,7 +160,7 @@ class Store:
         if iteration is not None:
             query = query.where(CandidateRow.iteration == iteration)
         with self._read() as session:
-            return tuple(_candidates(session, session.scalars(query).all()))
+            return tuple(candidates_of(session, session.scalars(query).all()))
 
     def find(self, query: Query) -> tuple[tuple[Candidate, ...], int]:
         """The candidates that a query asks for, in its order, and how many there are without its limit."""
@@ -170,7 +172,7 @@ class Store:
             for at in range(0, len(numbers), AT_ONCE):
                 some = numbers[at : at + AT_ONCE]
                 rows = session.scalars(select(CandidateRow).where(CandidateRow.number.in_(some))).all()
-                found |= {one.number: one for one in _candidates(session, rows)}
+                found |= {one.number: one for one in candidates_of(session, rows)}
         return tuple(found[number] for number in numbers), count
 
     # trials, finals
@@ -186,7 +188,7 @@ class Store:
                     name=trial.name,
                     kind=trial.kind,
                     parameters=dict(trial.parameters),
-                    score=_score_to_json(trial.score),
+                    score=score_to_json(trial.score),
                 )
             )
 
@@ -194,7 +196,7 @@ class Store:
         """All trials in the order they were scored."""
         with self._read() as session:
             rows = session.scalars(select(TrialRow).order_by(TrialRow.number))
-            return tuple(Trial(r.name, r.kind, r.parameters, _score_from_json(r.score)) for r in rows)
+            return tuple(Trial(r.name, r.kind, r.parameters, score_from_json(r.score)) for r in rows)
 
     def add_final(self, final: Final) -> None:
         """Remember a test score; a second one of the same subject breaks the key, and with it the run."""
@@ -209,7 +211,7 @@ class Store:
                     rank=final.rank,
                     dev=final.dev,
                     parameters=dict(final.parameters),
-                    score=_score_to_json(final.score),
+                    score=score_to_json(final.score),
                 )
             )
 
@@ -217,7 +219,7 @@ class Store:
         """All test scores in the order they were taken."""
         with self._read() as session:
             rows = session.scalars(select(FinalRow).order_by(FinalRow.number))
-            return tuple(Final(r.name, r.kind, r.rank, r.dev, r.parameters, _score_from_json(r.score)) for r in rows)
+            return tuple(Final(r.name, r.kind, r.rank, r.dev, r.parameters, score_from_json(r.score)) for r in rows)
 
     # learning, accounting, facts
 
@@ -327,11 +329,9 @@ class Store:
                     a.descriptors and vars(a.descriptors),
                 ]
             )
-            parts.append(_score_to_json(a.score) if a.score else None)
-        parts.extend([t.name, t.kind, dict(t.parameters), _score_to_json(t.score)] for t in self.trials())
-        parts.extend(
-            [f.name, f.kind, f.rank, f.dev, dict(f.parameters), _score_to_json(f.score)] for f in self.finals()
-        )
+            parts.append(score_to_json(a.score) if a.score else None)
+        parts.extend([t.name, t.kind, dict(t.parameters), score_to_json(t.score)] for t in self.trials())
+        parts.extend([f.name, f.kind, f.rank, f.dev, dict(f.parameters), score_to_json(f.score)] for f in self.finals())
         parts.extend([i, report] for i, report in self.updates().items())
         return blake3(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -363,111 +363,3 @@ def _unsound(place: str | None, error: DatabaseError) -> RunError:
         f"archive '{place}': expected a sound Mergewright archive, got {type(error.orig).__name__}: {error.orig}; "
         "check the path, or restore it from a copy"
     )
-
-
-def _candidate_row(number: int, iteration: int, program: Program) -> CandidateRow:
-    return CandidateRow(
-        number=number,
-        iteration=iteration,
-        program_id=program.id,
-        source=program.source,
-        origin=program.origin,
-        generator=program.generator,
-        prompt=program.prompt,
-        text=program.text,
-        sampling=vars(program.sampling).copy(),
-        parents=list(program.parents),
-        task=program.task,
-        judged=program.judged,
-        outcome=Outcome.PENDING.value,
-        execute_seconds=0.0,
-        score_seconds=0.0,
-        peak_memory_bytes=0,
-    )
-
-
-_COPIED = (
-    "reason", "detail", "line", "rule", "duplicate_of", "behaviour", "sha256", "execute_seconds", "score_seconds", "peak_memory_bytes", "isolation",
-)  # fmt: skip
-"""Of an assessment, what goes into columns as it is."""
-
-
-def _complete(session: Session, row: CandidateRow, assessment: Assessment) -> None:
-    """What became of a candidate, in its row."""
-    for column in _COPIED:
-        setattr(row, column, getattr(assessment, column))
-    row.outcome = assessment.outcome.value
-    if score := assessment.score:
-        row.value, row.low, row.high = score.value, score.low, score.high
-        row.asked, row.problems = score.n, score.of
-        row.standing = score.value if score.complete else score.value - 1
-        session.add(ScoreRow(number=row.number, score=_score_to_json(score)))
-    if assessment.descriptors:
-        _keep_descriptors(session, row.program_id, assessment.descriptors)
-
-
-def _keep_descriptors(session: Session, program_id: str, found: Descriptors) -> None:
-    operations = f" {' '.join(found.operations)} "
-    weights = list(found.weights)
-    session.merge(DescriptorRow(program_id=program_id, **found.numbers, weights=weights, operations=operations))
-    session.merge(SketchRow(program_id=program_id, sketch=list(found.sketch)))
-
-
-def _candidates(session: Session, rows: Sequence[CandidateRow]) -> Iterator[Candidate]:
-    """Rows with what lies apart from them."""
-    for at in range(0, len(rows), AT_ONCE):
-        some = rows[at : at + AT_ONCE]
-        numbers, ids = [row.number for row in some], {row.program_id for row in some}
-        scores = session.scalars(select(ScoreRow).where(ScoreRow.number.in_(numbers)))
-        score = {row.number: _score_from_json(row.score) for row in scores}
-        sketches = session.scalars(select(SketchRow).where(SketchRow.program_id.in_(ids)))
-        sketch = {row.program_id: row.sketch for row in sketches}
-        described = session.scalars(select(DescriptorRow).where(DescriptorRow.program_id.in_(ids)))
-        known = {row.program_id: _descriptors(row, sketch[row.program_id]) for row in described}
-        for row in some:
-            yield _candidate(row, score.get(row.number), known.get(row.program_id))
-
-
-def _descriptors(row: DescriptorRow, sketch: Sequence[float]) -> Descriptors:
-    numbers = {name: getattr(row, name) for name in NUMBERS}
-    return Descriptors(numbers, tuple(row.weights), tuple(row.operations.split()), tuple(sketch))
-
-
-def _candidate(row: CandidateRow, score: Score | None, descriptors: Descriptors | None) -> Candidate:
-    program = Program(
-        row.source,
-        row.program_id,
-        row.origin,
-        row.generator,
-        row.prompt,
-        row.text,
-        Sampling(**row.sampling),
-        tuple(row.parents),
-        row.task,
-        row.judged,
-    )
-    assessment = Assessment(
-        outcome=Outcome(row.outcome),
-        reason=row.reason,
-        detail=row.detail,
-        line=row.line,
-        rule=row.rule,
-        duplicate_of=row.duplicate_of,
-        behaviour=row.behaviour,
-        sha256=row.sha256,
-        score=score,
-        execute_seconds=row.execute_seconds,
-        score_seconds=row.score_seconds,
-        peak_memory_bytes=row.peak_memory_bytes,
-        isolation=row.isolation,
-        descriptors=descriptors if row.behaviour and not row.duplicate_of else None,
-    )
-    return Candidate(row.number, row.iteration, program, assessment)
-
-
-def _score_to_json(score: Score) -> dict[str, Any]:
-    return {**vars(score), "families": dict(score.families)}
-
-
-def _score_from_json(value: Mapping[str, Any]) -> Score:
-    return Score(**value)

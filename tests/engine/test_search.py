@@ -14,8 +14,9 @@ from engine.descriptors import NUMBERS, Descriptors
 from engine.errors import ConfigError
 from engine.ranking import best_first
 from engine.records import Candidate, Outcome
+from engine.rows import AT_ONCE
 from engine.search import NAMES, Condition, Query, condition, in_order
-from engine.store import AT_ONCE, Store
+from engine.store import Store
 from tests.engine.conftest import candidate, dev_score
 
 OPERATIONS = ("abs", "abs_", "svd", "topk")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from engine.descriptors import NUMBERS, Descriptors
@@ -215,6 +216,28 @@ def test_descriptors_come_back_with_their_candidate_and_not_with_a_duplicate(sto
     store.assess(1, first.assessment)
     store.assess(2, again.assessment)
     assert store.candidates() == (first, again)
+
+
+@pytest.mark.parametrize("table", ["scores", "descriptors", "sketches"])
+def test_a_reader_sees_a_candidate_as_it_was_while_the_run_goes_on(store: Store, tmp_path: Path, table: str) -> None:
+    """The writer finishes a candidate between two questions of the reader, whichever they are."""
+    found = Descriptors(dict.fromkeys(NUMBERS, 0.125), (0.5,), ("abs",), (1.0,))
+    first = candidate(1, 0.25)
+    first = replace(first, assessment=replace(first.assessment, descriptors=found))
+    store.propose(1, [first.program])
+    reader = Store.in_folder(tmp_path)
+    met = []
+
+    def before(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if f"FROM {table}" in statement and not met:
+            met.append(statement)
+            store.assess(1, first.assessment)
+
+    event.listen(reader._engine, "before_cursor_execute", before)
+    (seen,) = reader.candidates()
+    assert met
+    assert seen.assessment == Assessment(Outcome.PENDING)
+    assert reader.candidates() == (first,)
 
 
 def test_every_number_has_its_column() -> None:

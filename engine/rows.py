@@ -1,0 +1,131 @@
+"""Candidates as rows of the archive, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from benchmarks.scores import Score
+from engine.descriptors import NUMBERS, Descriptors
+from engine.records import Assessment, Candidate, Outcome, Program, Sampling
+from engine.schema import CandidateRow, DescriptorRow, ScoreRow, SketchRow
+
+AT_ONCE = 500
+"""Rows asked for by their numbers at once: databases bound the values of a question."""
+
+
+def candidate_row(number: int, iteration: int, program: Program) -> CandidateRow:
+    """A proposed program."""
+    return CandidateRow(
+        number=number,
+        iteration=iteration,
+        program_id=program.id,
+        source=program.source,
+        origin=program.origin,
+        generator=program.generator,
+        prompt=program.prompt,
+        text=program.text,
+        sampling=vars(program.sampling).copy(),
+        parents=list(program.parents),
+        task=program.task,
+        judged=program.judged,
+        outcome=Outcome.PENDING.value,
+        execute_seconds=0.0,
+        score_seconds=0.0,
+        peak_memory_bytes=0,
+    )
+
+
+_COPIED = (
+    "reason", "detail", "line", "rule", "duplicate_of", "behaviour", "sha256", "execute_seconds", "score_seconds", "peak_memory_bytes", "isolation",
+)  # fmt: skip
+"""Of an assessment, what goes into columns as it is."""
+
+
+def complete(session: Session, row: CandidateRow, assessment: Assessment) -> None:
+    """What became of a candidate, in its row."""
+    for column in _COPIED:
+        setattr(row, column, getattr(assessment, column))
+    row.outcome = assessment.outcome.value
+    if score := assessment.score:
+        row.value, row.low, row.high = score.value, score.low, score.high
+        row.asked, row.problems = score.n, score.of
+        row.standing = score.value if score.complete else score.value - 1
+        session.add(ScoreRow(number=row.number, score=score_to_json(score)))
+    if assessment.descriptors:
+        keep_descriptors(session, row.program_id, assessment.descriptors)
+
+
+def keep_descriptors(session: Session, program_id: str, found: Descriptors) -> None:
+    """What a program does, in the two places where it lies."""
+    operations = f" {' '.join(found.operations)} "
+    weights = list(found.weights)
+    session.merge(DescriptorRow(program_id=program_id, **found.numbers, weights=weights, operations=operations))
+    session.merge(SketchRow(program_id=program_id, sketch=list(found.sketch)))
+
+
+def candidates_of(session: Session, rows: Sequence[CandidateRow]) -> Iterator[Candidate]:
+    """Rows with what lies apart from them, as it was when the rows were read: what is asked for after them may be newer, as of a run that is being written."""
+    for at in range(0, len(rows), AT_ONCE):
+        some = rows[at : at + AT_ONCE]
+        numbers, ids = [row.number for row in some], {row.program_id for row in some}
+        scores = session.scalars(select(ScoreRow).where(ScoreRow.number.in_(numbers)))
+        score = {row.number: score_from_json(row.score) for row in scores}
+        described = session.scalars(select(DescriptorRow).where(DescriptorRow.program_id.in_(ids))).all()
+        sketches = session.scalars(
+            select(SketchRow).where(SketchRow.program_id.in_(ids))
+        )  # written with the others: none is missing
+        sketch = {row.program_id: row.sketch for row in sketches}
+        known = {row.program_id: _descriptors(row, sketch[row.program_id]) for row in described}
+        for row in some:
+            yield _candidate(row, None if row.value is None else score[row.number], known.get(row.program_id))
+
+
+def _descriptors(row: DescriptorRow, sketch: Sequence[float]) -> Descriptors:
+    numbers = {name: getattr(row, name) for name in NUMBERS}
+    return Descriptors(numbers, tuple(row.weights), tuple(row.operations.split()), tuple(sketch))
+
+
+def _candidate(row: CandidateRow, score: Score | None, descriptors: Descriptors | None) -> Candidate:
+    program = Program(
+        row.source,
+        row.program_id,
+        row.origin,
+        row.generator,
+        row.prompt,
+        row.text,
+        Sampling(**row.sampling),
+        tuple(row.parents),
+        row.task,
+        row.judged,
+    )
+    assessment = Assessment(
+        outcome=Outcome(row.outcome),
+        reason=row.reason,
+        detail=row.detail,
+        line=row.line,
+        rule=row.rule,
+        duplicate_of=row.duplicate_of,
+        behaviour=row.behaviour,
+        sha256=row.sha256,
+        score=score,
+        execute_seconds=row.execute_seconds,
+        score_seconds=row.score_seconds,
+        peak_memory_bytes=row.peak_memory_bytes,
+        isolation=row.isolation,
+        descriptors=descriptors if row.behaviour and not row.duplicate_of else None,
+    )
+    return Candidate(row.number, row.iteration, program, assessment)
+
+
+def score_to_json(score: Score) -> dict[str, Any]:
+    """A score as plain values."""
+    return {**vars(score), "families": dict(score.families)}
+
+
+def score_from_json(value: Mapping[str, Any]) -> Score:
+    """The score that `score_to_json` put down."""
+    return Score(**value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from engine import prompts
-from engine.config import JudgeSection
+from engine.config_learning import JudgeSection
 from engine.generators import Writer
 from engine.hashing import derived_seed
 from engine.judging.rubric import BEST, CRITERIA

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from engine.config import CampaignConfig, LearnSection
+from engine.config import CampaignConfig
+from engine.config_learning import LearnSection
 from engine.generators import LanguageModelGenerator
 from engine.learning.lesson import Lesson, Row
 from engine.learning.pairs import Pair, Past, choose_pairs

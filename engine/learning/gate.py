@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from engine.config import GateSection
+from engine.config_learning import GateSection
 from engine.generators import Draft
 from merges.contract import program_id
 from merges.probes import behaviour_hash

@@ -11,7 +11,8 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from engine.config import CampaignConfig, LearnSection
+from engine.config import CampaignConfig
+from engine.config_learning import LearnSection
 from engine.generators import LanguageModelGenerator
 from engine.learning.lesson import Lesson, Row
 from engine.learning.pairs import Past, elite

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from engine.config import CampaignConfig, LearnSection
+from engine.config import CampaignConfig
+from engine.config_learning import LearnSection
 from engine.generators import LanguageModelGenerator
 from engine.learning.pairs import Past
 

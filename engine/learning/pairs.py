@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from scipy.special import betainc
 
 from benchmarks.statistics import ItemBits
-from engine.config import LearnSection
+from engine.config_learning import LearnSection
 from engine.ranking import scored_best_first
 from engine.records import Candidate, Outcome, Trial
 

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.host import is_want_of_memory
-from engine.config import LearnSection
+from engine.config_learning import LearnSection
 from engine.errors import HostError
 from engine.generators import ResidentModel
 from engine.generators.resident import restored

@@ -29,7 +29,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from engine import locations
-from engine.config import CampaignConfig, Names
+from engine.config import CampaignConfig
+from engine.config_base import Names
 from engine.config_file import explain, load_config, read_toml
 from engine.errors import ConfigError
 

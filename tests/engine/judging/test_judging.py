@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from engine import locations
-from engine.config import CampaignConfig, GeneratorSection, JudgeSection
+from engine.config import CampaignConfig, GeneratorSection
+from engine.config_learning import JudgeSection
 from engine.generators import LanguageModelGenerator
 from engine.judging.judge import Agreement, Judge, agreement, points
 from engine.judging.menus import MENU, drawn_menu, good_answer, idea, own_tasks, read_task, request

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from engine import locations
-from engine.config import CampaignConfig, GateSection
+from engine.config import CampaignConfig
 from engine.config_file import build_config
+from engine.config_learning import GateSection
 from engine.generators import Draft, LanguageModelGenerator
 from engine.learning import Update
 from engine.learning import update as module

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from engine.config import CampaignConfig, LearnSection
+from engine.config import CampaignConfig
+from engine.config_learning import LearnSection
 from engine.generators import LanguageModelGenerator
 from engine.learning import Lesson, Method, Past, method_named
 from engine.learning.account import update_lines

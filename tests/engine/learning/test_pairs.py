@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import LearnSection
+from engine.config_learning import LearnSection
 from engine.learning import Past, choose_pairs
 from engine.learning.pairs import compare
 from engine.ranking import scored_best_first

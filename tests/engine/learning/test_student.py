@@ -12,7 +12,8 @@ import torch
 
 from benchmarks import BenchmarkError
 from engine import locations, prompts
-from engine.config import CampaignConfig, LearnSection, Loss
+from engine.config import CampaignConfig
+from engine.config_learning import LearnSection, Loss
 from engine.errors import EngineError, HostError, Interrupted, RunError
 from engine.generators import ResidentModel
 from engine.hashing import weights_hash

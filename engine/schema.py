@@ -7,14 +7,20 @@ from typing import Any
 from sqlalchemy import JSON, Double, Engine, Float, Integer, String, Text, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The newest revision in `migrations/versions`."""
 
 
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, list[float]: JSON, float: Double}  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
+    type_annotation_map = {
+        dict[str, Any]: JSON,
+        list[dict[str, Any]]: JSON,
+        list[str]: JSON,
+        list[float]: JSON,
+        float: Double,
+    }  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
 
 
 class CandidateRow(Base):
@@ -92,6 +98,14 @@ class DescriptorRow(Base):
     nodes: Mapped[float]
     weights: Mapped[list[float]]
     operations: Mapped[str] = mapped_column(Text)
+
+
+class EffectRow(Base):
+    """What one program makes of each tensor of the campaign's models, as far as that was taken; see `effect.Effect`."""
+
+    __tablename__ = "effects"
+    program_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    tensors: Mapped[list[dict[str, Any]]]
 
 
 class TrialRow(Base):

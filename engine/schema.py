@@ -14,13 +14,13 @@ SCHEMA_VERSION = 5
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map = {
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
         dict[str, Any]: JSON,
         list[dict[str, Any]]: JSON,
         list[str]: JSON,
         list[float]: JSON,
         float: Double,
-    }  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
+    }
 
 
 class CandidateRow(Base):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sqlalchemy import select
 
 from engine.descriptors import NUMBERS
+from engine.errors import ConfigError
 from engine.records import Outcome, ProgramId
 from engine.schema import CandidateRow, DescriptorRow
 from engine.store import Store
@@ -32,6 +33,15 @@ class Axis:
 
     name: str
     cells: int
+
+    def __post_init__(self) -> None:
+        """Refuse names that nobody knows.
+
+        Raises:
+            ConfigError: it is no descriptor.
+        """
+        if self.name not in NUMBERS:
+            raise ConfigError(f"axis: expected one of {', '.join(NUMBERS)}, got '{self.name}'; choose one")
 
     @property
     def borders(self) -> list[float]:
@@ -86,7 +96,13 @@ class Cells:
 
 
 def cells(store: Store, across: Axis, down: Axis) -> Cells:
-    """The map of all scored programs with descriptors."""
+    """The map of all scored programs with descriptors.
+
+    Raises:
+        ConfigError: both axes are the same.
+    """
+    if across.name == down.name:
+        raise ConfigError(f"axes: expected two different ones, got '{across.name}' twice; choose another")
     row, found = CandidateRow, DescriptorRow
     wanted = select(row.program_id, row.iteration, row.value, getattr(found, across.name), getattr(found, down.name))
     wanted = wanted.join(found, found.program_id == row.program_id).where(row.outcome == Outcome.OK.value)

@@ -20,6 +20,8 @@ TOP, BOTTOM = 12, 34
 CLIMB_HEIGHT = 300
 ROW_HEIGHT = 64
 BINS = 40
+STYLES = 8
+"""Styles of lines; the ninth run looks like the first."""
 MOST_ROWS = 12
 """Iterations of which a histogram is drawn; of more, so many evenly chosen ones, the first and the last among them."""
 
@@ -97,7 +99,7 @@ def climbs(runs: Mapping[str, Overview]) -> Markup:
             _line(svg, "human", place(0, alone.human.score.value), place(most, alone.human.score.value))
     for at, one in enumerate(drawn.values()):
         steps = _steps([(mark.number, mark.value) for mark in one.climb], one.proposed)
-        _child(svg, "polyline", f"line s{at % 8}", points=_points(place(*step) for step in steps))
+        _child(svg, "polyline", f"line s{at % STYLES}", points=_points(place(*step) for step in steps))
     for mark in alone.climb if alone else ():
         across, up = place(mark.number, mark.value)
         dot = _child(svg, "circle", "dot", cx=across, cy=up, r=3.5)

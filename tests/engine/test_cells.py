@@ -23,7 +23,7 @@ SECTION = ExploreSection(axes=("scale", "rest"), cells=(6, 4))
 
 def described(number: int, share: float | None, scale: float, rest: float, iteration: int = 1) -> Candidate:
     one = candidate(number, share, iteration=iteration)
-    numbers = {name: 0.0 for name in NUMBERS} | {"scale": scale, "rest": rest}
+    numbers = dict.fromkeys(NUMBERS, 0.0) | {"scale": scale, "rest": rest}
     found = Descriptors(numbers, (0.5,), ("abs",), (0.0,) * SKETCH_NUMBERS)
     return one if share is None else replace(one, assessment=replace(one.assessment, descriptors=found))
 

@@ -70,22 +70,27 @@ def made_up(number: int, rng: random.Random, texts: list[str], operations: list[
     return replace(one, assessment=works)
 
 
+def fill(folder: Path, programs: int) -> None:
+    """An archive of so many candidates, in a folder."""
+    rng = random.Random(0)
+    texts = [library.source(name) for name in library.names()]
+    operations = ["svd", "topk", "sign", "abs", "median", *(f"operation_{n}" for n in range(300))]
+    store = Store.in_folder(folder, create=True)
+    for first in range(1, programs + 1, AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, programs + 1))
+        store.take_over([made_up(number, rng, texts, operations) for number in numbers])
+    store.close()
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=int, default=50_000)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    rng = random.Random(0)
-    texts = [library.source(name) for name in library.names()]
-    operations = ["svd", "topk", "sign", "abs", "median", *(f"operation_{n}" for n in range(300))]
     with tempfile.TemporaryDirectory() as folder:
-        store = Store.in_folder(Path(folder), create=True)
         began = time.perf_counter()
-        for first in range(1, arguments.programs + 1, AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, arguments.programs + 1))
-            store.take_over([made_up(number, rng, texts, operations) for number in numbers])
-        store.close()
+        fill(Path(folder), arguments.programs)
         size = (Path(folder) / "archive.db").stat().st_size / 1e6
         print(f"{arguments.programs} programs, {size:.0f} MB, made in {time.perf_counter() - began:.0f} s")
         for name, query in QUESTIONS.items():

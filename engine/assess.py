@@ -7,14 +7,14 @@ milliseconds on probe tensors; only a new, working program is paid a merge and a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
 from benchmarks.racing import Races, halving_rungs, survivors
-from engine.bench import Bench, Scored
+from engine.bench import Bench, Prober, Scored
 from engine.config import CampaignConfig
 from engine.descriptors import Descriptors
 from engine.errors import HostError
@@ -57,6 +57,8 @@ def assess_all(
     known: Known,
     earlier: Sequence[Candidate] = (),
     check: Callable[[], None] = lambda: None,
+    *,
+    raced: bool = True,
 ) -> Generator[tuple[Candidate, Assessment], None, None]:
     """Assess candidates in their order, the sandbox one candidate ahead of the scorer.
 
@@ -67,19 +69,29 @@ def assess_all(
         known: everything before them.
         check: a safe point, where the run may be stopped while no fate is told yet.
         earlier: all that were assessed before, in order: they are part of the race.
+        raced: False: every program is asked everything, in the blocks of the race.
     """
     with closing(ahead(_runs(bench, candidates, known, earlier), by=1, name="sandbox")) as runs:
-        ran = bench.stages.waiting(runs)
-        if bench.config.benchmark.racing == "halving":
+        ran, racing = bench.stages.waiting(runs), bench.config.benchmark.racing if raced else "none"
+        if racing == "halving":
             yield from _by_halves(bench, ran, check)
         else:
-            yield from _one_by_one(bench, ran, earlier)
+            yield from _one_by_one(bench, ran, _races(bench, earlier) if racing == "sequential" else None)
 
 
-def _one_by_one(
-    bench: Bench, runs: Iterator[Ran], earlier: Sequence[Candidate]
-) -> Iterator[tuple[Candidate, Assessment]]:
-    races = _races(bench, earlier) if bench.config.benchmark.racing == "sequential" else None
+def probe_all(
+    prober: Prober, candidates: Iterable[Candidate], known: Known
+) -> Generator[tuple[Candidate, Assessment], None, None]:
+    """Assess candidates as `assess_all` does, up to the probes: what works and is new is SKIPPED, neither merged nor scored."""
+    for candidate in candidates:
+        known.begin(batch_of(candidate))
+        ran = _probed(prober, candidate, known)
+        assessment = _fate(ran)
+        assert assessment is not None
+        yield ran.candidate, assessment
+
+
+def _one_by_one(bench: Bench, runs: Iterator[Ran], races: Races | None) -> Iterator[tuple[Candidate, Assessment]]:
     for ran in runs:
         assessment, iteration = _fate(ran), ran.candidate.iteration
         if assessment is None:
@@ -211,7 +223,7 @@ def triaged(probed: Sequence[Ran], earlier: Sequence[Candidate], share: float) -
     return {c.number for c in working[: math.ceil(share * len(working))]}
 
 
-def _probed(bench: Bench, candidate: Candidate, known: Known) -> Ran:
+def _probed(bench: Prober, candidate: Candidate, known: Known) -> Ran:
     """What is cheap in the sandbox: the probes, and the look for an earlier program that does the same."""
     program = candidate.program
     probe = bench.probe(program.source)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import torch
 from blake3 import blake3
@@ -122,15 +123,12 @@ def open_sandbox(config: CampaignConfig, *, allow_none: bool = False) -> Sandbox
     return sandbox
 
 
-class Bench:
-    """Sandbox, task vectors, evaluator and problems of one campaign. A context manager.
-
-    Merging (`probe`, `merge`) and scoring may go on side by side, each from one thread.
+class Prober:
+    """A sandbox and the probe tensors: all that can be told of a program without a model. A context manager.
 
     Attributes:
+        config: of the campaign; its limits, floor and number of experts are used.
         stages: what its work takes.
-        dev: what candidates are asked.
-        test: what they are asked at the end, sealed until then.
     """
 
     def __init__(self, config: CampaignConfig, *, allow_none: bool = False) -> None:
@@ -141,23 +139,77 @@ class Bench:
         """
         self.config = config
         self.stages = Stages()
-        self._store: Store | None = None
-        self._earlier: Mapping[str, int] = {}
         with ExitStack() as opened:
             self.sandbox = opened.enter_context(closing(open_sandbox(config, allow_none=allow_none)))
-            self._open_models(opened)
+            self._open(opened)
             self._opened = opened.pop_all()
 
-    def _open_models(self, opened: ExitStack) -> None:
+    def _open(self, opened: ExitStack) -> None:
+        """What is there before the first program comes; `opened` closes it."""
+        self._probe_jobs = probe_jobs(len(self.config.models.experts))
+        self._probes = opened.enter_context(closing(self.sandbox.pack(self._probe_jobs)))
+        self._changed: dict[Changes, PackedJobs] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free what is held and end the sandbox."""
+        self._opened.close()
+
+    def probe(self, source: str) -> ExecutionResult:
+        """Run a program on the fixed probe tensors: cheap, and enough to see what it does."""
+        with self.stages.watch("validate", 1):
+            return _patiently(lambda: self.sandbox.execute(source, self._probes))
+
+    def probe_with(self, source: str, experts: int) -> ExecutionResult:
+        """Run a program on the probe tensors of another number of experts."""
+        if experts == len(self.config.models.experts):
+            return self.probe(source)
+        with self.stages.watch("validate", 1):
+            return _patiently(lambda: self.sandbox.execute(source, probe_jobs(experts)))
+
+    def describe(self, source: str, answer: ExecutionResult) -> Descriptors:
+        """What a program does that gave `answer` on the probe tensors."""
+
+        def run(changes: Changes) -> ExecutionResult:
+            return _patiently(lambda: self.sandbox.execute(source, self._probes_after(changes)))
+
+        with self.stages.watch("describe", 1):
+            return describe(source, self._probe_jobs, answer, run)
+
+    def _probes_after(self, changes: Changes) -> PackedJobs:
+        if changes not in self._changed:
+            packed = self.sandbox.pack(changed_probes(self._probe_jobs, changes))
+            self._changed[changes] = self._opened.enter_context(closing(packed))
+        return self._changed[changes]
+
+
+class Bench(Prober):
+    """Sandbox, task vectors, evaluator and problems of one campaign. A context manager.
+
+    Merging (`probe`, `merge`) and scoring may go on side by side, each from one thread.
+
+    Attributes:
+        dev: what candidates are asked.
+        test: what they are asked at the end, sealed until then.
+    """
+
+    def _open(self, opened: ExitStack) -> None:
+        super()._open(opened)
+        self._store: Store | None = None
+        self._earlier: Mapping[str, int] = {}
         models = self.config.models
         self.base, self.experts, self.names = open_checkpoints(models)
         jobs = task_jobs(self.base, self.experts, self.names, run_seed=self.config.campaign.seed, program_id="")
         self._bases = {job.name: job.base for job in jobs if job.base is not None}
         self._packed = opened.enter_context(closing(self.sandbox.pack(jobs)))
         del jobs  # as large as what was packed
-        self._probe_jobs = probe_jobs(len(self.experts))
-        self._probes = opened.enter_context(closing(self.sandbox.pack(self._probe_jobs)))
-        self._changed: dict[Changes, PackedJobs] = {}
         self.dev = open_suite(self.config, "dev")
         self.test = Sealed(self.config, self.dev)
         self.evaluator: Evaluator = opened.enter_context(
@@ -174,18 +226,6 @@ class Bench:
         self.evaluator.swap({name: self.base.read(name) for name in self.names})
         self.evaluator.restore()
 
-    def __enter__(self) -> Bench:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the model and end the sandbox."""
-        self._opened.close()
-
     def keep_verdicts_in(self, store: Store) -> None:
         """From now on no model is asked a problem twice, in this process or a later one on the same archive.
 
@@ -194,26 +234,6 @@ class Bench:
         self._store, self._earlier = store, store.meta("incidents") or {}
         if batch := store.meta("batch"):
             self.evaluator.batch = batch["in force"]
-
-    def probe(self, source: str) -> ExecutionResult:
-        """Run a program on the fixed probe tensors: cheap, and enough to see what it does."""
-        with self.stages.watch("validate", 1):
-            return _patiently(lambda: self.sandbox.execute(source, self._probes))
-
-    def describe(self, source: str, answer: ExecutionResult) -> Descriptors:
-        """What a program does that gave `answer` on the probe tensors."""
-
-        def run(changes: Changes) -> ExecutionResult:
-            return _patiently(lambda: self.sandbox.execute(source, self._probes_after(changes)))
-
-        with self.stages.watch("describe", 1):
-            return describe(source, self._probe_jobs, answer, run)
-
-    def _probes_after(self, changes: Changes) -> PackedJobs:
-        if changes not in self._changed:
-            packed = self.sandbox.pack(changed_probes(self._probe_jobs, changes))
-            self._changed[changes] = self._opened.enter_context(closing(packed))
-        return self._changed[changes]
 
     def merge(
         self, source: str, parameters: Mapping[str, float] | None = None, *, run_seed: int | None = None

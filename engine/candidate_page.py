@@ -13,7 +13,7 @@ from rich.text import Text
 from benchmarks.scores import Score
 from engine.descriptors import DEPENDENCES, Descriptors
 from engine.finale import Row
-from engine.records import Assessment, Candidate, Effect, Program
+from engine.records import IMPORTED, Assessment, Candidate, Effect, Program
 from engine.tables import asked, final_cells, percent, printable
 
 Fact = tuple[str, object]
@@ -79,6 +79,12 @@ def _span(values: Sequence[float], form: str) -> str:
 def _written(candidate: Candidate) -> Iterator[Fact]:
     program: Program = candidate.program
     yield "program", program.id
+    if program.origin == IMPORTED:
+        yield (
+            "candidate",
+            f"{candidate.number}, imported; everything here was measured here, its claims are in the archive (--json: text)",
+        )
+        return
     writer = f"{program.origin} version {program.generator}, asked for: {program.task}"
     yield "candidate", f"{candidate.number}, iteration {candidate.iteration}, written by {writer}"
     yield "judged by its writer", None if program.judged is None else f"{program.judged:.2f} of 5"

@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli_options import Merge, Param, Seed, numbers
+from engine.cli_portable import export_programs, import_programs, show_shipped
 
 if TYPE_CHECKING:
     from engine.records import Candidate
@@ -229,41 +228,9 @@ def describe_programs(run: Annotated[str, typer.Argument(help="A run's folder, o
         )
 
 
-@archive_app.command()
-def export(
-    program: Annotated[
-        str, typer.Argument(metavar="PROGRAM", help="An archive id, a library name (ties), or a .py file.")
-    ],
-    form: Annotated[Literal["mergekit"], typer.Option("--format", help="What shall be able to run it.")],
-    out: Annotated[Path, typer.Option(help="The folder to make; it must not exist.")],
-    base: Annotated[str | None, typer.Option(help="The seed model: folder or hub id. Default: a placeholder.")] = None,
-    expert: Annotated[
-        list[str] | None, typer.Option(help="An expert: folder or hub id. Repeatable. Default: placeholders.")
-    ] = None,
-    merge: Merge = None,
-    param: Param = None,
-    seed: Seed = 0,
-) -> None:
-    """Write a program as something that another tool runs, without the sandbox: read it before you run it there.
-
-    Example: mergewright archive export 3fa9c1d2 --format mergekit --out exported --base seed --expert a --expert b
-    """
-    from engine import locations
-    from engine.programs import find_program
-    from merges.export_mergekit import export_mergekit
-
-    found = find_program(program)
-    files = export_mergekit(
-        found.source,
-        out,
-        base=None if base is None else locations.model(base),
-        experts=[locations.model(reference) for reference in expert or ()],
-        selection=found.merge or "all" if merge is None else merge,
-        parameters=numbers(param),
-        run_seed=seed,
-        origin=Path(found.origin).name,  # where a file lies on this machine is nobody else's affair
-    )
-    print(f"wrote {out}: {', '.join(files)} for {form}; {out / 'README.md'} says how to run it, unsandboxed")
+archive_app.command("export")(export_programs)
+archive_app.command("import")(import_programs)
+archive_app.command("shipped")(show_shipped)
 
 
 def _candidates(run: str) -> list[Candidate]:

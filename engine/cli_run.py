@@ -99,7 +99,8 @@ def status(
             print(json.dumps(facts))
             return
         console = wide_console()
-        state = "finished" if facts["finished"] else f"not finished; go on with: mergewright resume {folder}"
+        again = "the command that imported it" if rundir.imported(folder) else f"mergewright resume {folder}"
+        state = "finished" if facts["finished"] else f"not finished; go on with: {again}"
         console.print(f"{folder}: {state}; {facts['assessed']} of {facts['planned']} programs assessed")
         tables.print_to(console, tables.search_report(store))
         if facts["finished"]:
@@ -149,9 +150,10 @@ def _rehearse(config: CampaignConfig) -> None:
 
 def _resumable(reference: str) -> Path:
     """A run's folder even if it was killed before its archive was made."""
-    from engine import locations
+    from engine import locations, rundir
 
     for folder in (Path(reference), locations.RUNS / reference):
+        rundir.refuse_import(folder)
         if (folder / "campaign.json").is_file():
             return folder
     return locations.run_folder(reference)

@@ -1,16 +1,20 @@
-"""Finding a program by what a user calls it: an archive id, a library name, or a `.py` file."""
+"""Finding a program by what a user calls it: an archive id, that of one that ships, a library name, or a `.py` file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import locations
 from engine.config import SandboxSection
 from engine.errors import RunError, UnknownNameError
 from engine.records import Candidate
 from merges import library
+
+if TYPE_CHECKING:
+    from engine.bundle import Entry
 
 MIN_ID_CHARACTERS = 4
 """Shorter beginnings of an id are not looked up: they would fit too many programs."""
@@ -22,22 +26,26 @@ class Found:
 
     Attributes:
         source: its text.
-        origin: for the provenance: "library:ties", "archive:x#id", or the file's path.
+        origin: for the provenance: "library:ties", "archive:x#id", "shipped:id", or the file's path.
         merge: which parameters were merged when it was scored; None outside archives.
         limits: the sandbox's when it was scored; the defaults outside archives.
+        run: folder of the run whose archive has it; None elsewhere.
+        shipped: whether it is from `data/discovered`.
     """
 
     source: str
     origin: str
     merge: str | None = None
     limits: SandboxSection = field(default_factory=SandboxSection)
+    run: Path | None = None
+    shipped: bool = False
 
 
 def find_program(reference: str) -> Found:
-    """Find a program: a `.py` file, a library name, an id in any archive below runs/, or RUN#ID for an archive elsewhere.
+    """Find a program: a `.py` file, a library name, an id in any archive below runs/ or of one that ships, or RUN#ID for an archive elsewhere.
 
     Raises:
-        UnknownNameError: nobody has it, or several do; says which places were searched.
+        UnknownNameError: nobody has it, or several do; says which places were searched, or who has which.
     """
     if reference.endswith(".py"):
         return _from_file(Path(reference))
@@ -46,22 +54,42 @@ def find_program(reference: str) -> Found:
     run, named, beginning = reference.rpartition("#")
     folders = [locations.run_folder(run)] if named else run_folders()
     matches = [(folder, c) for folder in folders for c in _matching(folder, beginning)]
-    ids = {c.program.id for _, c in matches}
-    if len(ids) == 1:
-        folder, candidate = matches[0]
-        from engine.rundir import read_config
-
-        config = read_config(folder)
-        origin = f"archive:{folder.name}#{candidate.program.id}"
-        return Found(candidate.program.source, origin, config.models.merge, config.sandbox)
-    if ids:
+    shipped = [] if named else _shipped(beginning)
+    places: dict[str, list[str]] = {}
+    for folder, candidate in matches:
+        places.setdefault(candidate.program.id, []).append(str(folder))
+    for entry in shipped:
+        places.setdefault(entry.id, []).append("shipped")
+    if len(places) > 1:
+        listed = "; ".join(f"{id} in {', '.join(dict.fromkeys(where))}" for id, where in sorted(places.items())[:8])
         raise UnknownNameError(
-            f"program '{reference}': expected the beginning of one id, got that of {len(ids)}: {', '.join(sorted(ids)[:4])}; give more of it"
+            f"program '{reference}': expected the beginning of one id, got that of {len(places)}: {listed}; give more of it"
         )
+    if matches:
+        return _from_archive(*matches[0])
+    if shipped:
+        merge = shipped[0].measured.merge if shipped[0].measured else None
+        return Found(shipped[0].source, f"shipped:{shipped[0].id}", merge, shipped=True)
     raise UnknownNameError(
         f"program '{reference}': expected a .py file, a library name ({', '.join(library.names())}) or an id from an archive below "
-        f"{locations.RUNS}/ (RUN#ID for another place), got none of these; `mergewright archive list RUN` shows ids"
+        f"{locations.RUNS}/ (RUN#ID for another place) or of one that ships, got none of these; `mergewright archive list RUN` and "
+        "`mergewright archive shipped` show ids"
     )
+
+
+def _from_archive(folder: Path, candidate: Candidate) -> Found:
+    from engine.rundir import read_config
+
+    config, origin = read_config(folder), f"archive:{folder.name}#{candidate.program.id}"
+    return Found(candidate.program.source, origin, config.models.merge, config.sandbox, folder)
+
+
+def _shipped(beginning: str) -> list[Entry]:
+    if len(beginning) < MIN_ID_CHARACTERS:
+        return []
+    from engine import discovered
+
+    return discovered.matching(beginning)
 
 
 def run_folders() -> list[Path]:

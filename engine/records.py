@@ -21,6 +21,10 @@ UNTRAINED = "0"
 """Version of the generator as the campaign names it; the others are the numbers of the iterations that they learnt from."""
 
 
+IMPORTED = "imported"
+"""Origin of a program that came in a bundle; its `text` is the entry as it came."""
+
+
 class Outcome(StrEnum):
     """What became of a candidate. `REJECTED` and `FAILED` carry a reason of `sandbox.Reason`; none of them but OK has a score.
 
@@ -64,7 +68,7 @@ class Program:
     Attributes:
         source: Python text under the merge contract, as extracted from `text`.
         id: of its canonical syntax tree.
-        origin: "generator", "grammar", "scripted", "coefficients", "endpoint".
+        origin: "generator", "grammar", "scripted", "coefficients", "endpoint", or IMPORTED.
         generator: version of the generator that wrote it ("0" untrained, "1" after the first update, …).
         prompt: what the generator was shown.
         text: what it wrote, whole.

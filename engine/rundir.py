@@ -5,6 +5,7 @@ runs/NAME/
   manifest.json     versions, hashes, seeds, isolation, machine
   archive.db        everything that was proposed, run and scored
   generators/1 …    after each update a plain model folder, or an adapter (learn.keep_as)
+  import.json       of an archive that `archive import` made, in place of generators/
 """
 
 from __future__ import annotations
@@ -49,6 +50,27 @@ RECORDED_PACKAGES = (
     "numpy",
     "SQLAlchemy",
 )
+
+
+IMPORT_FILE = "import.json"
+"""What makes a folder an import's: the first file that is written there, so that an import killed at any moment is known for what it is."""
+
+
+def imported(folder: Path) -> bool:
+    """Whether an import made this folder, and no campaign."""
+    return (folder / IMPORT_FILE).exists()
+
+
+def refuse_import(folder: Path) -> None:
+    """An import has no campaign to go on with.
+
+    Raises:
+        RunError: an import made the folder.
+    """
+    if imported(folder):
+        raise RunError(
+            f"run '{folder}': expected one of a campaign, got one that `archive import` made; give that command again to go on with it"
+        )
 
 
 def new_folder(config: CampaignConfig, out: Path | None, stamp: str) -> Path:
@@ -168,11 +190,7 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
         "seed": config.campaign.seed,
         "inputs": {
-            "base": weights_hash(bench.base.path / name for name in set(bench.base.files.values())),
-            "experts": {
-                name: weights_hash(expert.path / name for name in set(expert.files.values()))
-                for name, expert in bench.experts.items()
-            },
+            **input_hashes(bench),
             "generator": _generator_identity(config),
             "evaluator": bench.evaluator.engine,
             "scorer": bench.dev.scorer_version,
@@ -185,6 +203,17 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
             "system": platform.platform(),
             "cores": usable_cores(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        },
+    }
+
+
+def input_hashes(bench: Bench) -> dict[str, Any]:
+    """Hashes of the weights that are merged: of the base, and of the experts by name, in their order."""
+    return {
+        "base": weights_hash(bench.base.path / name for name in set(bench.base.files.values())),
+        "experts": {
+            name: weights_hash(expert.path / name for name in set(expert.files.values()))
+            for name, expert in bench.experts.items()
         },
     }
 

@@ -11,6 +11,7 @@ from engine.comparing import Comparison
 from engine.config import CampaignConfig
 from engine.finale import Row
 from engine.records import WORKS, Candidate, Outcome
+from engine.rundir import imported
 from engine.store import Store
 
 
@@ -23,7 +24,7 @@ def summary(config: CampaignConfig, store: Store, folder: Path) -> dict[str, Any
     return {
         "run": str(folder),
         "finished": store.meta("state") is not None,
-        "planned": config.campaign.iterations * config.campaign.programs,
+        "planned": len(candidates) if imported(folder) else config.campaign.iterations * config.campaign.programs,
         "proposed": len(candidates),
         "assessed": len(done),
         "valid": len(valid),

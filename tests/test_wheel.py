@@ -75,6 +75,15 @@ def test_an_installed_wheel_runs_a_campaign_and_applies_its_winner(installed: Pa
 
 
 @pytest.mark.full
+def test_an_installed_wheel_applies_a_discovered_program_by_its_id(installed: Path, tmp_path: Path) -> None:
+    (first, *_) = json.loads(call(installed, tmp_path, "archive", "shipped", "--json"))
+    models = ["--base", "pocket/seed", *(part for x in "abc" for part in ("--expert", f"pocket/expert_{x}"))]
+    call(installed, tmp_path, "apply", first["id"], *models, "--out", "merged")
+    facts = json.loads(call(installed, tmp_path, "score", "merged", "--limit", "24", "--json"))
+    assert facts["bits"] == first["dev"]["bits"][:24]
+
+
+@pytest.mark.full
 def test_an_installed_wheel_uses_nothing_of_the_checkout(installed: Path, tmp_path: Path) -> None:
     python = installed.with_name("python")
     where = subprocess.run(

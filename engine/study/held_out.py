@@ -22,7 +22,7 @@ from engine.config import CampaignConfig
 from engine.errors import ConfigError, HostError
 from engine.finale import finalists
 from engine.ranking import scored_best_first
-from engine.records import Candidate, Trial
+from engine.records import Candidate, Program, Trial
 from engine.store import Store
 from engine.study.plan import Study
 from engine.study.runner import PlannedRun, stores
@@ -98,7 +98,7 @@ def meet(
             bench.test.open_for_study()
         tuned = best_by_method(store.trials())
         told(f"{len(tuned)} human-made merges on {len(suite)} held-out problems")
-        humans = [_met_trial(bench, one.trial, suite) for one in tuned]
+        humans = [met_trial(bench, one.trial, suite) for one in tuned]
         met: dict[str, list[HeldOut]] = {}
         by_iteration: dict[str, dict[int, HeldOut]] = {}
         for run, archive in stores(list(runs)):
@@ -109,7 +109,7 @@ def meet(
                 firsts = first_by_iteration(archive.candidates())
                 by_iteration[run.name] = {i: _met_program(bench, c, suite, run) for i, c in firsts.items()}
             else:
-                met[run.name] = [_transferred(bench, c, suite, run) for c in best]
+                met[run.name] = [transferred(bench, c.program, suite, run_seed=run.seed) for c in best]
         spent = sum(one.evaluations for one in tuned)
         return Arena(humans[0], humans, spent, met, by_iteration, weights_of(describe(suite)))
 
@@ -136,7 +136,8 @@ def _config(study: Study, experts: Sequence[str] | None) -> CampaignConfig:
     return config.model_copy(update={"baselines": config.baselines.model_copy(update={"evaluations": evaluations})})
 
 
-def _met_trial(bench: Bench, trial: Trial, suite: Suite) -> HeldOut:
+def met_trial(bench: Bench, trial: Trial, suite: Suite) -> HeldOut:
+    """A human-made merge as it was tuned, on held-out problems."""
     return _met(bench, trial.name, library.source(trial.name), trial.score.value, suite, parameters=trial.parameters)
 
 
@@ -145,10 +146,9 @@ def _met_program(bench: Bench, candidate: Candidate, suite: Suite, run: PlannedR
     return _met(bench, program.id, program.source, candidate.score, suite, run_seed=run.seed)
 
 
-def _transferred(bench: Bench, candidate: Candidate, suite: Suite, run: PlannedRun) -> HeldOut:
+def transferred(bench: Bench, program: Program, suite: Suite, *, run_seed: int) -> HeldOut:
     """A program on experts that it never ran on: that it fails there is a finding."""
-    program = candidate.program
-    result = bench.merge(program.source, run_seed=run.seed)
+    result = bench.merge(program.source, run_seed=run_seed)
     if result.outputs is None:
         return HeldOut(program.id, None, {}, None, None, None, "", f"{result.reason}: {result.detail}")
     return _scored(bench, program.id, None, {}, result, suite)

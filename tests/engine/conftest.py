@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from benchmarks import Score, wilson
+from engine import rundir
+from engine.campaign import run_campaign
+from engine.cli import main
 from engine.config import CampaignConfig
 from engine.config_file import build_config
+from engine.progress import Progress
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
 
 WEIGHTED_SUM = """
@@ -87,3 +94,43 @@ def programs_folder(tmp_path: Path) -> Path:
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(source)
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished small run of scripted programs, with its final, below a `runs` folder."""
+    programs = programs_folder.__wrapped__(tmp_path_factory.mktemp("p"))  # type: ignore[attr-defined]
+    small: CampaignConfig = small_config.__wrapped__()  # type: ignore[attr-defined]
+    settings = ["generator.kind=scripted", f"generator.script={programs}", "campaign.iterations=1"]
+    config = build_config(small.model_dump(mode="json"), settings)
+    folder = tmp_path_factory.mktemp("work") / "runs" / "small"
+    rundir.new_folder(config, folder, "now")
+    run_campaign(folder, Progress(config))
+    return folder
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command line came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[[str], Result]
+
+
+@pytest.fixture
+def mergewright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run a command line in this process."""
+
+    def call(line: str) -> Result:
+        monkeypatch.setattr("sys.argv", ["mergewright", *shlex.split(line)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Result(ended.value.code, captured.out, captured.err)
+
+    return call

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,42 +13,13 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from engine import rundir, tables
-from engine.campaign import run_campaign
-from engine.cli import app, main
-from engine.config import CampaignConfig
-from engine.config_file import build_config
-from engine.progress import Progress
+from engine.cli import app
 from engine.records import Outcome
 from engine.store import Store
 from engine.summary import lineage
 from sandbox import Isolation, Sandbox, host
 from tests.engine import conftest
-from tests.engine.conftest import WEIGHTED_SUM
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def mergewright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], Result]:
-    """Run a command line in this process."""
-
-    def call(line: str) -> Result:
-        monkeypatch.setattr("sys.argv", ["mergewright", *shlex.split(line)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Result(ended.value.code, captured.out, captured.err)
-
-    return call
-
-
-Call = Callable[[str], Result]
+from tests.engine.conftest import WEIGHTED_SUM, Call
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -88,6 +57,8 @@ def test_the_fixed_forms_exist() -> None:
         "archive diff",
         "archive stats",
         "archive export",
+        "archive import",
+        "archive shipped",
     }
 
 
@@ -189,6 +160,28 @@ def test_bad_tensors_are_one_line(
         ("archive stats nosuch", 2, "expected a folder with archive.db"),
         ("archive diff nosuch 1 2", 2, "expected a folder with archive.db"),
         (
+            "archive import nosuch.json --into {tmp}/i",
+            2,
+            "expected a Mergewright bundle of version 1, got no plain file",
+        ),
+        ("archive shipped nosuch", 2, "expected the beginning of one shipped id, got that of none"),
+        ("archive export nosuch --format py --out {tmp}/x.py", 2, "or an id from an archive below"),
+        ("archive export ties --format py --out {tmp}/x", 2, "expected a name that ends in .py"),
+        ("archive export ties --format bundle --out {tmp}", 2, "expected no such file or folder yet"),
+        ("archive export ties slerp --format hub --out {tmp}/x", 2, "expected one program, got 2"),
+        ("archive export ties --format bundle --base m --out {tmp}/x", 2, "--base: expected with --format mergekit"),
+        ("archive export ties --format mergekit --title t --out {tmp}/x", 2, "--title: expected with --format py"),
+        (
+            "archive export ties --format bundle --licence ';' --out {tmp}/x",
+            2,
+            "--licence: expected an SPDX expression",
+        ),
+        (
+            "archive export ties --format bundle --explanation {tmp} --out {tmp}/x",
+            2,
+            "expected a readable text, got Is a directory",
+        ),
+        (
             "apply ties --base pocket/seed --expert pocket/expert_a --out {tmp}/x --max-memory lots",
             2,
             "expected a size such as 2GB",
@@ -256,18 +249,9 @@ def test_init_writes_a_campaign_that_loads(mergewright: Call, tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(finished_run: Path) -> Path:
     """A finished small run of scripted programs below a `runs` folder."""
-    programs = conftest.programs_folder.__wrapped__(tmp_path_factory.mktemp("p"))  # type: ignore[attr-defined]
-    small: CampaignConfig = conftest.small_config.__wrapped__()  # type: ignore[attr-defined]
-    config = build_config(
-        small.model_dump(mode="json"),
-        ["generator.kind=scripted", f"generator.script={programs}", "campaign.iterations=1"],
-    )
-    folder = tmp_path_factory.mktemp("work") / "runs" / "small"
-    rundir.new_folder(config, folder, "now")
-    run_campaign(folder, Progress(config))
-    return folder
+    return finished_run
 
 
 def test_archive_list_prints_one_object_per_candidate(mergewright: Call, run_folder: Path) -> None:

@@ -192,7 +192,7 @@ def test_the_command_writes_the_folder(
     ("line", "message"),
     [
         ("ties --format mergekit --out {tmp}", "expected no such file or folder yet, got one"),
-        ("ties --format nosuch --out {tmp}/x", "'nosuch' is not one of 'mergekit'"),
+        ("ties --format nosuch --out {tmp}/x", "'nosuch' is not one of 'py', 'bundle', 'hub', 'mergekit'"),
         ("ties --out {tmp}/x", "Missing option '--format'"),
         ("ties --format mergekit --out {tmp}/x --param nosuch=1", "expected one of density, scale"),
         ("ties --format mergekit --out {tmp}/x --param density", "expected NAME=NUMBER"),

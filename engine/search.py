@@ -16,6 +16,7 @@ from engine.errors import ConfigError
 from engine.ranking import best_first
 from engine.records import Candidate, Outcome
 from engine.schema import CandidateRow, DescriptorRow
+from engine.storable import escape
 
 FACTS = {
     "score": CandidateRow.value,
@@ -145,7 +146,7 @@ def _conditions(query: Query, database: str) -> list[ColumnElement[bool]]:
     for column, value in (
         (CandidateRow.outcome, query.verdict),
         (CandidateRow.iteration, query.iteration),
-        (CandidateRow.generator, query.generator),
+        (CandidateRow.generator, query.generator and escape(query.generator)),
     ):
         if value is not None:
             wanted.append(column == value)

@@ -1,17 +1,20 @@
-"""Virtual environments of their own for programs that our tests compare with and that cannot live in ours.
+"""What our tests need beside our own environment: virtual environments for programs that they compare with and that cannot live in ours, and Debian's packages.
 
-Each is made below `.cache/` at the root of the repository by the first test that needs it, and used again. An environment variable names another one
+Each virtual environment is made below `.cache/` at the root of the repository by the first test that needs it, and used again. An environment variable names another one
 instead: the folder of a virtual environment, or its Python.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from merges.export_mergekit import MERGEKIT_VERSION
 
@@ -82,6 +85,44 @@ class Environment:
         pip(*listed, *pinned)
 
 
+@dataclass(frozen=True)
+class DebianPackage:
+    """A program of Debian's, for a test that needs one.
+
+    Attributes:
+        name: of the package.
+        file: where it puts what the test starts, a pattern such as `/usr/lib/postgresql/*/bin/postgres`; of several versions the newest counts.
+    """
+
+    name: str
+    file: str
+
+    def find(self) -> Path:
+        """Its file; the package is installed where it is not there and we may. Skips the test, saying why, where it cannot be had."""
+        if found := self._there():
+            return found
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            pytest.skip(
+                f"needs {self.file}: install Debian's package {self.name}, or run as root where there is apt-get"
+            )
+        # RUNLEVEL: a service that it brings is not started
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        wait = ("-o", "DPkg::Lock::Timeout=600")  # another process may be at it
+        for words in (("update",), ("install", "--yes", "--no-install-recommends", self.name)):
+            done = subprocess.run(["apt-get", "-q", *wait, *words], env=environment, capture_output=True, text=True, check=False)  # fmt: skip
+        if done.returncode == 0 and (found := self._there()):
+            return found
+        last = (done.stderr.strip().splitlines() or ["it brings no such file"])[-1]
+        pytest.skip(f"needs {self.file}: apt-get did not install {self.name} ({last})")
+
+    def _there(self) -> Path | None:
+        def version(file: Path) -> list[int]:
+            return [int(number) for number in re.findall(r"\d+", str(file))]
+
+        return max(Path("/").glob(self.file.lstrip("/")), key=version, default=None)
+
+
+POSTGRESQL = DebianPackage("postgresql", "/usr/lib/postgresql/*/bin/postgres")
 MERGEKIT = Environment("mergekit-venv", "MERGEWRIGHT_MERGEKIT", "mergekit", MERGEKIT_VERSION)
 VLLM = Environment(
     "vllm-venv",

@@ -22,7 +22,8 @@ _GONE = ("08", "57P", "53")
 def said(error: DatabaseError) -> str:
     """The database's own words in one line, without its hints."""
     diagnosis = getattr(error.orig, "diag", None)
-    return getattr(diagnosis, "message_primary", None) or " ".join(str(error.orig).split())
+    words = getattr(diagnosis, "message_primary", None) or str(error.orig).partition("\n\tIs the server running")[0]
+    return " ".join(words.split())
 
 
 @contextmanager

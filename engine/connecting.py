@@ -139,6 +139,7 @@ class Writer:
         """Let go of the connection; the lock ends with it, when the engine is disposed of."""
         if self._held is not None:
             self._held.close()
+            self._held = None
 
     def _hold(self) -> Connection:
         key = lock_key(self._engine.url)

@@ -20,7 +20,7 @@ local all all   trust
 
 
 class Server:
-    """One server. Its role `postgres` may do anything; `database` makes more databases, roles and the like by plain SQL."""
+    """One server. Its role `postgres` may do anything; `sql` makes more roles and databases."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs, self._folder = programs, folder
@@ -52,12 +52,15 @@ class Server:
         """Stop it; "immediate" ends every process of it at once, as a crash does."""
         self._call("pg_ctl", "stop", "--wait", f"--mode={mode}")
 
-    def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        """What one statement answers in the database `postgres`."""
+    def sql(self, *statements: str) -> list[tuple[Any, ...]]:
+        """What the last of these answers, in one session of the database `postgres`."""
         import psycopg
 
         with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            *first, last = [str.encode(one) for one in statements]
+            for statement in first:
+                connection.execute(statement)
+            cursor = connection.execute(last)
             return cursor.fetchall() if cursor.description else []
 
     def _call(self, program: str, *arguments: str) -> None:

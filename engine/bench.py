@@ -26,9 +26,11 @@ from engine import locations
 from engine.config import CampaignConfig, ModelsSection, limits_of
 from engine.descriptors import Descriptors
 from engine.diversity import Changes, changed_probes, describe
+from engine.effect import effect
 from engine.errors import ConfigError
 from engine.evaluating import open_evaluator
 from engine.hashing import tensor_hash
+from engine.records import Effect
 from engine.stages import Stages
 from engine.store import Store
 from engine.suites import Sealed, open_suite
@@ -37,7 +39,7 @@ from merges.contract import program_id
 from merges.probes import probe_jobs
 from merges.selection import select
 from merges.task_vectors import check_compatible, mergeable, task_jobs, tensor_seed
-from sandbox import ExecutionResult, PackedJobs, Reason, Sandbox
+from sandbox import ExecutionResult, PackedJobs, Reason, Sandbox, TensorJob
 
 Tensors = Mapping[str, torch.Tensor]
 IsBeaten = Callable[[ItemBits], bool]
@@ -246,6 +248,16 @@ class Bench:
         with self.stages.watch("swap"):
             merged = {n: self._stored(n, self._bases[n] + vector) for n, vector in result.outputs.items()}
         return self._score(merged, suite or self.dev, is_beaten, blocks)
+
+    def effects(self, result: ExecutionResult) -> list[Effect]:
+        """What a program made of each tensor; the task vectors are read again, one tensor's at a time."""
+        assert result.outputs is not None, "a program that failed has no effect"
+        with self.stages.watch("describe", 1):
+            return [effect(self._vectors(name), merged) for name, merged in result.outputs.items()]
+
+    def _vectors(self, name: str) -> TensorJob:
+        (job,) = task_jobs(self.base, self.experts, (name,), run_seed=0, program_id="", with_base=False)
+        return job
 
     def _stored(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Round to the base's dtype: what is scored is what `apply` would write, not a finer model nobody can save."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.syntax import Syntax
@@ -14,11 +13,8 @@ from rich.text import Text
 from benchmarks.scores import Score
 from engine.descriptors import DEPENDENCES, Descriptors
 from engine.finale import Row
-from engine.records import Assessment, Candidate, Program
+from engine.records import Assessment, Candidate, Effect, Program
 from engine.tables import asked, final_cells, percent, printable
-
-if TYPE_CHECKING:
-    from engine.effect import Effect
 
 Fact = tuple[str, object]
 _MOVED = 0.005  # below, it is the rounding of two decimals

@@ -14,6 +14,7 @@ import typer
 
 from engine.cli_archive import archive_app
 from engine.cli_models import apply_command, doctor, try_program, verify
+from engine.cli_pages import report, serve
 from engine.cli_run import init, resume, run, status
 from engine.cli_score import score_command
 from engine.cli_study import study
@@ -36,6 +37,8 @@ app.command("try")(try_program)
 app.command("apply")(apply_command)
 app.command()(verify)
 app.command("score")(score_command)
+app.command()(serve)
+app.command()(report)
 app.command()(doctor)
 app.add_typer(archive_app, name="archive")
 

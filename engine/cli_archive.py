@@ -119,9 +119,9 @@ def show(
     if not effect:
         found = None
     else:
-        from engine.model_effects import effects
+        from engine.model_effects import known_effects
 
-        found = list(effects(config, chosen.program.source))
+        found = known_effects(folder, config, chosen.program)
     if as_json:
         facts = {**candidate_facts(chosen, related), "test": final_facts(final) if final else None}
         print(json.dumps(facts | ({} if found is None else {"effect": [asdict(one) for one in found]})))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.problems import Problem
+from benchmarks.scores import Score
 from benchmarks.statistics import PairedDifference, paired_difference
 from engine.records import Candidate
 
@@ -32,13 +33,20 @@ class Comparison:
 
 
 def compare(first: Candidate, second: Candidate, *, weights: Sequence[float] | None, seed: int) -> Comparison | None:
+    """Two candidates, as `compare_scores`."""
+    return compare_scores(first.assessment.score, second.assessment.score, weights=weights, seed=seed)
+
+
+def compare_scores(
+    a: Score | None, b: Score | None, *, weights: Sequence[float] | None, seed: int
+) -> Comparison | None:
     """None where there is no problem that both were asked.
 
     Args:
+        a, b: of the same suite.
         weights: of the problems, where they do not count alike.
         seed: of the bootstrap.
     """
-    a, b = first.assessment.score, second.assessment.score
     if a is None or b is None or not any(UNASKED not in pair for pair in zip(a.bits, b.bits, strict=True)):
         return None
     pairs = list(zip(a.bits, b.bits, strict=True))

@@ -6,32 +6,11 @@ rest is what trimming, signs or masks do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
+from engine.records import Effect
 from sandbox import TensorJob
-
-
-@dataclass(frozen=True)
-class Effect:
-    """One tensor.
-
-    Attributes:
-        tensor: parameter name.
-        weights: expert → its weight in the weighted sum nearest to the merged vector (least squares; of several the smallest); any number.
-        rest: share of the merged vector's squared norm that this sum leaves, 0..1; 0 where the merged vector is 0.
-        size: norm of the merged vector over the mean norm of the experts' vectors, 0 or more; 0 where these are all 0.
-        density: share of the merged vector's entries that are not 0, 0..1.
-    """
-
-    tensor: str
-    weights: Mapping[str, float]
-    rest: float
-    size: float
-    density: float
 
 
 def effect(job: TensorJob, merged: torch.Tensor) -> Effect:

@@ -59,6 +59,8 @@ def run_final(bench: Bench, store: Store, on_final: Callable[[Final], None]) -> 
                 scored = bench.score_model(None if kind == "seed" else name, suite=suite)
             else:
                 scored = bench.score_merge(result, suite=suite)
+            if kind == "discovered" and result is not None:
+                store.add_effects(name, bench.effects(result))
             final = Final(name, kind, rank, dev, parameters, scored.score)
             store.add_final(final)
             on_final(final)

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
+from engine import rundir
 from engine.bench import open_checkpoints, open_sandbox
 from engine.config import CampaignConfig
-from engine.effect import Effect, effect
+from engine.effect import effect
+from engine.errors import RunError
+from engine.records import Effect, Program
+from engine.store import Store
 from merges.contract import program_error, program_id
 from merges.task_vectors import task_jobs
+
+
+def known_effects(folder: Path, config: CampaignConfig, program: Program) -> Sequence[Effect]:
+    """The effect of a run's program on every tensor: the archive's, or taken now and kept there, unless another process writes to the run.
+
+    Raises:
+        ProgramError: it fails on a tensor.
+        ConfigError, MergeUserError: something the campaign names cannot be used.
+    """
+    with closing(Store.in_folder(folder)) as store:
+        if known := store.effects(program.id):
+            return known
+        found = list(effects(config, program.source))
+        try:
+            with rundir.locked(folder):
+                store.add_effects(program.id, found)
+        except RunError:
+            pass  # shown is what was asked for
+    return found
 
 
 def effects(config: CampaignConfig, source: str) -> Iterator[Effect]:

@@ -145,6 +145,25 @@ class Candidate:
         return self.assessment.score is not None and self.assessment.score.complete
 
 
+@dataclass(frozen=True)
+class Effect:
+    """What a program makes of one tensor; `effect.py` takes it.
+
+    Attributes:
+        tensor: parameter name.
+        weights: expert → its weight in the weighted sum nearest to the merged vector (least squares; of several the smallest); any number.
+        rest: share of the merged vector's squared norm that this sum leaves, 0..1; 0 where the merged vector is 0.
+        size: norm of the merged vector over the mean norm of the experts' vectors, 0 or more; 0 where these are all 0.
+        density: share of the merged vector's entries that are not 0, 0..1.
+    """
+
+    tensor: str
+    weights: Mapping[str, float]
+    rest: float
+    size: float
+    density: float
+
+
 class TaskKind(StrEnum):
     """What a generator is asked for; how many programs it is shown follows from it."""
 

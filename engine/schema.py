@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from engine.storable import AnyText
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The newest revision in `migrations/versions`."""
 
 
@@ -26,7 +26,13 @@ def _short(length: int) -> TypeEngine[str]:
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, list[float]: JSON, float: Double}  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
+        dict[str, Any]: JSON,
+        list[dict[str, Any]]: JSON,
+        list[str]: JSON,
+        list[float]: JSON,
+        float: Double,
+    }
 
 
 class CandidateRow(Base):
@@ -104,6 +110,14 @@ class DescriptorRow(Base):
     nodes: Mapped[float]
     weights: Mapped[list[float]]
     operations: Mapped[str] = mapped_column(AnyText)
+
+
+class EffectRow(Base):
+    """What one program makes of each tensor of the campaign's models, as far as that was taken; see `effect.Effect`."""
+
+    __tablename__ = "effects"
+    program_id: Mapped[str] = mapped_column(_short(32), primary_key=True)
+    tensors: Mapped[list[dict[str, Any]]]
 
 
 class TrialRow(Base):

@@ -30,8 +30,13 @@ FACTS = {
 NAMES = (*FACTS, *NUMBERS)
 """Names in conditions, and to sort by."""
 
+CONDITION_PATTERN = (
+    rf"^\s*({'|'.join(NAMES)})\s*(>=|<=|>|<|=)\s*[-+]?([0-9]+([.][0-9]*)?|[.][0-9]+)(e[-+]?[0-9]+)?\s*%?\s*$"
+)
+"""What `condition` takes, as a regular expression for those who describe it."""
+
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {">=": ge, "<=": le, ">": gt, "<": lt, "=": eq}
-_CONDITION = re.compile(r"\s*([a-z_]+)\s*(>=|<=|>|<|=)\s*([-+]?[0-9.]+(?:e[-+]?\d+)?)\s*(%?)\s*")
+_CONDITION = re.compile(r"\s*([a-z_]+)\s*(>=|<=|>|<|=)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*(%?)\s*")
 
 
 @dataclass(frozen=True)

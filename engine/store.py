@@ -24,7 +24,7 @@ from engine import archive_faults, archive_place, migrations
 from engine.connecting import Writer, check_server, connect, for_reading, for_writing
 from engine.descriptors import Descriptors
 from engine.errors import RunError
-from engine.records import Assessment, Candidate, Final, Outcome, Program, ProgramId, Trial
+from engine.records import Assessment, Candidate, Effect, Final, Outcome, Program, ProgramId, Trial
 from engine.rows import (
     AT_ONCE,
     candidate_row,
@@ -38,6 +38,7 @@ from engine.schema import (
     SCHEMA_VERSION,
     Base,
     CandidateRow,
+    EffectRow,
     FinalRow,
     MetaRow,
     PhaseRow,
@@ -180,6 +181,25 @@ class Store:
                 rows = session.scalars(select(CandidateRow).where(CandidateRow.number.in_(some))).all()
                 found |= {one.number: one for one in candidates_of(session, rows)}
         return tuple(found[number] for number in numbers), count
+
+    def add_effects(self, program_id: ProgramId, found: Sequence[Effect]) -> None:
+        """Remember what a program makes of each tensor of the campaign's models."""
+        with self._write() as session:
+            session.merge(
+                EffectRow(program_id=program_id, tensors=[{**vars(one), "weights": dict(one.weights)} for one in found])
+            )
+
+    def effects(self, program_id: ProgramId) -> tuple[Effect, ...]:
+        """What a program makes of each tensor; empty where that was never taken."""
+        with self._read() as session:
+            row = session.get(EffectRow, program_id)
+            return tuple(Effect(**one) for one in row.tensors) if row else ()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One look at the database, for questions that need no whole candidates."""
+        with self._read() as session:
+            yield session
 
     # trials, finals
 

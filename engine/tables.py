@@ -346,8 +346,12 @@ def asked(score: Score) -> str:
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Text of a candidate made safe for a terminal: control characters become visible escapes."""
-    return "".join(ch if ch.isprintable() or ch in keep else f"\\x{ord(ch):02x}" for ch in text)
+    """Text of a candidate made safe to show: control characters, and those that do not show or turn the writing round, become Python's escapes."""
+    return "".join(ch if ch.isprintable() or ch in keep else _escape(ord(ch)) for ch in text)
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def print_to(console: Console, *parts: RenderableType) -> None:

@@ -20,6 +20,8 @@ from engine.cli import app, main
 from engine.config import CampaignConfig
 from engine.config_file import build_config
 from engine.progress import Progress
+from engine.records import Outcome
+from engine.store import Store
 from engine.summary import lineage
 from sandbox import Isolation, Sandbox, host
 from tests.engine import conftest
@@ -440,6 +442,20 @@ def test_archive_show_says_what_a_program_makes_of_the_tensors(mergewright: Call
     assert weights == pytest.approx([0.3] * len(weights), abs=1e-4)
     failed = mergewright(f"archive show {run_folder} {rows[3]['id']} --effect")
     assert (failed.code, failed.err.count("\n")) == (3, 1)
+
+
+def test_an_effect_is_kept_unless_somebody_writes_to_the_run(mergewright: Call, run_folder: Path) -> None:
+    store = Store.in_folder(run_folder)
+    finalists = {final.name for final in store.finals() if final.kind == "discovered"}
+    works = [c.program.id for c in store.candidates() if c.assessment.outcome is Outcome.OK]
+    assert all(len(store.effects(name)) > 10 for name in finalists), "the final takes them"
+    other = next(name for name in works if name not in finalists)
+    with rundir.locked(run_folder):
+        assert "model.layers.*.mlp.up_proj.weight" in mergewright(f"archive show {run_folder} {other} --effect").out
+    assert store.effects(other) == ()
+    assert "model.layers.*.mlp.up_proj.weight" in mergewright(f"archive show {run_folder} {other} --effect").out
+    assert len(store.effects(other)) == len(store.effects(finalists.pop()))
+    store.close()
 
 
 def test_archive_show_of_nobody_is_one_line(mergewright: Call, run_folder: Path) -> None:

@@ -21,7 +21,7 @@ from engine import archive_place
 from engine.connecting import connect
 from engine.descriptors import NUMBERS, Descriptors
 from engine.errors import HostError, RunError
-from engine.records import Assessment, Final, Outcome, Program, Sampling, Trial
+from engine.records import Assessment, Effect, Final, Outcome, Program, Sampling, Trial
 from engine.schema import SCHEMA_VERSION, Base, DescriptorRow
 from engine.search import Query
 from engine.store import Store
@@ -174,6 +174,20 @@ def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path) -> None:
         Store.in_folder(tmp_path, create=True)
 
 
+def test_effects_are_kept_by_program(store: Store, tmp_path: Path) -> None:
+    found = [
+        Effect("model.norm.weight", {"a": 0.5, "b": -0.25}, 0.125, 1.5, 0.75),
+        Effect("lm_head.weight", {"a": 1.0, "b": 0.0}, 0.0, 1.0, 1.0),
+    ]
+    store.add_effects("0123", found)
+    store.close()
+    again = Store.in_folder(tmp_path)
+    assert list(again.effects("0123")) == found
+    assert again.effects("4567") == ()
+    again.add_effects("0123", found[:1])  # a later look counts
+    assert list(again.effects("0123")) == found[:1]
+
+
 OLD = Path(__file__).parent / "archives" / "schema-3.sql"
 """An archive as the last release with schema 3 wrote it: `iterdump` of a run of four candidates, one of them not assessed yet."""
 
@@ -270,7 +284,7 @@ def test_two_that_open_an_old_archive_at_once_bring_it_up_to_date_once(tmp_path:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (99, "expected schema 4 or an older one, got 99; a newer Mergewright wrote it: update yours"),
+        (99, "expected schema 5 or an older one, got 99; a newer Mergewright wrote it: update yours"),
         (
             2,
             "expected schema 3 or a newer one, got 2, of before the first release; open it with the version that wrote it",
@@ -288,8 +302,8 @@ def test_an_archive_of_another_time_is_refused_in_one_line(
 
 def test_a_newer_archive_is_known_by_its_revision(store: Store, tmp_path: Path) -> None:
     store.close()
-    change(tmp_path, "UPDATE alembic_version SET version_num = '5'")
-    with pytest.raises(RunError, match="expected schema 4 or an older one, got 5"):
+    change(tmp_path, "UPDATE alembic_version SET version_num = '6'")
+    with pytest.raises(RunError, match="expected schema 5 or an older one, got 6"):
         Store.in_folder(tmp_path)
 
 

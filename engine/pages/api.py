@@ -1,0 +1,119 @@
+"""The JSON API: what the pages show, for programs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from pydantic import StringConstraints
+
+from engine.cells import Axis, cells
+from engine.descriptors import NUMBERS
+from engine.overview import overview
+from engine.pages import answers
+from engine.pages.asking import MOST_CELLS, PAGE
+from engine.pages.runs import Run, Runs
+from engine.records import Candidate, Outcome
+from engine.search import CONDITION_PATTERN, NAMES, condition
+from engine.search import Query as Question
+from engine.summary import lineage
+from engine.syntax_diff import diff
+
+Name = Annotated[str, Path(description="A run's name, as in the list of runs.")]
+Reference = Annotated[
+    str, Path(description="A program's id, the beginning of it (4 digits or more), or a candidate's number.")
+]
+AxisName = StrEnum("AxisName", {name: name for name in NUMBERS})  # type: ignore[misc]
+Where = Annotated[str, StringConstraints(pattern=CONDITION_PATTERN)]
+Sort = Annotated[
+    str,
+    Query(
+        pattern=f"^(-?({'|'.join(NAMES)}))?$",
+        description="A fact or descriptor, smallest first; -NAME: largest first. Empty: best first.",
+    ),
+]
+MISTAKES: dict[int | str, dict[str, Any]] = {
+    400: {"model": answers.Mistake, "description": "A question that cannot be answered."},
+    404: {"model": answers.Mistake, "description": "No such run, or no such program."},
+    422: {"model": answers.Mistake, "description": "A value of the wrong kind."},
+}
+
+
+def related(run: Run, candidate: Candidate) -> dict[str, Any]:
+    """Where a program comes from, and what came of it."""
+    return dict(lineage(run.store.candidates(), run.store.updates(), candidate))
+
+
+def routes(runs: Runs) -> APIRouter:
+    """The addresses below /api."""
+    router = APIRouter(prefix="/api", responses=MISTAKES)
+
+    @router.get("/runs")
+    def list_runs() -> list[answers.RunAnswer]:
+        """All runs that are shown."""
+        runs.refresh()
+        return [answers.RunAnswer(**answers.run_answer(run, overview(run.config, run.store))) for run in runs]
+
+    @router.get("/runs/{name}")
+    def get_run(name: Name) -> answers.OverviewAnswer:
+        """A run at a glance."""
+        run = runs.named(name)
+        return answers.overview_answer(run, overview(run.config, run.store))
+
+    @router.get("/runs/{name}/programs")
+    def list_programs(
+        name: Name,
+        verdict: Outcome | None = None,
+        iteration: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+        generator: str | None = None,
+        operation: Annotated[list[str] | None, Query(description="Called in the program's text. Repeatable.")] = None,
+        text: Annotated[str, Query(description="Stands in the program's text, whatever the case.")] = "",
+        where: Annotated[list[Where] | None, Query(description="Such as rest>0.1 or score>=60%. Repeatable.")] = None,
+        sort: Sort = "",
+        page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    ) -> answers.ProgramsAnswer:
+        """Candidates, failures included, a page at a time."""
+        question = Question(
+            verdict=verdict,
+            iteration=iteration,
+            generator=generator,
+            operations=operation or (),
+            text=text,
+            conditions=[condition(one) for one in where or ()],
+            sort=sort.removeprefix("-") or None,
+            falling=sort.startswith("-"),
+            limit=PAGE,
+            offset=(page - 1) * PAGE,
+        )
+        found, count = runs.named(name).store.find(question)
+        return answers.ProgramsAnswer(count=count, page=page, programs=[answers.candidate_answer(one) for one in found])
+
+    @router.get("/runs/{name}/programs/{reference}")
+    def get_program(name: Name, reference: Reference) -> answers.ProgramAnswer:
+        """One program: source, scores, lineage, what it does."""
+        run = runs.named(name)
+        candidate = run.candidate(reference)
+        return answers.program_answer(candidate, related(run, candidate))
+
+    @router.get("/runs/{name}/compare")
+    def compare_programs(name: Name, first: str, second: str) -> answers.ComparisonAnswer:
+        """Two programs: by syntax, and problem by problem."""
+        run = runs.named(name)
+        one, other = run.candidate(first), run.candidate(second)
+        found = run.compared(one.assessment.score, other.assessment.score)
+        changes = diff(one.program.source, other.program.source)
+        return answers.comparison_answer(changes, found, run.problems(found.of) if found else ())
+
+    @router.get("/runs/{name}/map")
+    def get_map(
+        name: Name,
+        across: AxisName = AxisName.scale,  # type: ignore[attr-defined]
+        down: Annotated[AxisName, Query(description="Another one.")] = AxisName.rest,  # type: ignore[attr-defined]
+        columns: Annotated[int, Query(ge=1, le=MOST_CELLS)] = 16,
+        rows: Annotated[int, Query(ge=1, le=MOST_CELLS)] = 8,
+    ) -> answers.MapAnswer:
+        """The best program of every cell over two descriptors."""
+        return answers.map_answer(cells(runs.named(name).store, Axis(across, columns), Axis(down, rows)))
+
+    return router

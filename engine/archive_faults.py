@@ -15,6 +15,9 @@ _PASSING = ("too many", "slots are reserved", "starting up", "shutting down", "r
 """Of a server that turns us away, why it will not do so later."""
 
 _NO_RIGHT, _SCHEMA_THERE, _READ_ONLY = "42501", "42P06", "25006"
+_LOST = ("3F000", "42P01", "42703")
+"""Somebody has dropped the schema, a table, a column."""
+
 _GONE = ("08", "57P", "53")
 """Beginnings of PostgreSQL's codes for a connection that is gone, a server that ends, one without room."""
 
@@ -37,11 +40,17 @@ def reading(url: URL) -> Iterator[None]:
 
 @contextmanager
 def writing(url: URL) -> Iterator[None]:
-    """A database that refuses to write is the host's fault."""
+    """A database that refuses to write is the host's fault; what breaks a key or does not fit a column is ours, and stays what it is."""
     try:
         yield
-    except (OperationalError, InternalError) as error:
-        raise server_fault(error, url) or HostError(
+    except DatabaseError as error:
+        if fault := server_fault(error, url):
+            raise fault from error
+        if _code(error) in _LOST:
+            raise _unsound(error, url) from error
+        if not isinstance(error, OperationalError | InternalError):
+            raise
+        raise HostError(
             f"archive: a write failed ({said(error)}); free space or release the file, then resume: nothing finished is lost"
         ) from error
 
@@ -49,17 +58,17 @@ def writing(url: URL) -> Iterator[None]:
 @contextmanager
 def making(url: URL) -> Iterator[None]:
     """A schema that cannot be made: another run has it, or we may not."""
-    try:
-        with writing(url):
+    with writing(url):
+        try:
             yield
-    except DatabaseError as error:
-        if isinstance(error, IntegrityError) or _code(error) == _SCHEMA_THERE:  # the first: two at the same time
-            raise RunError(
-                f"archive '{told(url)}': expected a new schema, got another run's; give another --out"
-            ) from error
-        if _code(error) == _NO_RIGHT:
-            raise RunError(no_right(url)) from error
-        raise
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError) or _code(error) == _SCHEMA_THERE:  # the first: two at the same time
+                raise RunError(
+                    f"archive '{told(url)}': expected a new schema, got another run's; give another --out"
+                ) from error
+            if _code(error) == _NO_RIGHT:
+                raise RunError(no_right(url)) from error
+            raise
 
 
 def no_right(url: URL) -> str:
@@ -74,6 +83,10 @@ def server_fault(error: DatabaseError, url: URL) -> EngineError | None:
         return None
     if code == _READ_ONLY:
         return RunError(f"archive '{told(url)}': expected a server that can be written to, got: {words}; mend the URL")
+    if code == _NO_RIGHT:
+        return RunError(
+            f"archive '{told(url)}': expected the rights of its owner, got: {words}; mend the URL, or GRANT what is missing"
+        )
     if not isinstance(error, OperationalError) or (code and not code.startswith(_GONE)):
         return None
     refused = "FATAL" in words or "password" in words

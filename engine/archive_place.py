@@ -136,7 +136,9 @@ def _chosen(folder: Path, server: str) -> str:
     """The line for a new schema on `server`, called after the folder; "pg_" at the beginning of a name is PostgreSQL's own."""
     url = checked(server)
     name = re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_")[:_NAME_CHARACTERS]
-    schema = f"{name if re.match(r'(?!pg_)[a-z]', name) else f'run_{name}'}_{secrets.token_hex(4)}"
+    schema = f"{name}_{secrets.token_hex(4)}"
+    if not re.match("(?!pg_)[a-z]", schema):
+        schema = f"run_{schema}"
     theirs = url.query.get("options")
     options = f"{theirs} {_CHOICE}{schema}" if isinstance(theirs, str) else f"{_CHOICE}{schema}"
     return url.set(drivername="postgresql").update_query_dict({"options": options}).render_as_string()

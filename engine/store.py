@@ -107,7 +107,7 @@ class Store:
             migrations.mark(connection, SCHEMA_VERSION)
 
     def _bring_up_to_date(self) -> None:
-        with archive_faults.making(self._url), for_writing(self._engine).begin() as connection:
+        with archive_faults.writing(self._url), for_writing(self._engine).begin() as connection:
             migrations.upgrade(connection)
 
     @contextmanager

@@ -68,6 +68,7 @@ def test_a_password_is_refused_and_not_printed(url: str) -> None:
         ("Pocket-20260101.try", "pocket_20260101_try_"),
         ("20260101", "run_20260101_"),
         ("pg_mine", "run_pg_mine_"),
+        ("pg", "run_pg_"),
         ("ünïcode", "n_code_"),
         ("…", "run__"),
         ("x" * 200, "x" * 40 + "_"),

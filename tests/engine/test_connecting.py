@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine import archive_place
-from engine.archive_place import checked, url_in
+from engine.archive_place import checked, schema_in, url_in
 from engine.cli import app
 from engine.connecting import check_server, connect, reach
 from engine.errors import ConfigError, HostError, RunError, UnknownNameError, exit_code
@@ -176,6 +176,33 @@ def test_a_writer_whose_connection_is_lost_has_lost_the_run(server: Server, tmp_
     again = Store.in_folder(tmp_path)
     again.set_meta("at", {"step": 2})
     assert again.meta("at") == {"step": 2}
+
+
+@pytest.mark.full
+def test_a_run_whose_tables_are_dropped_or_somebody_elses_is_one_line(peopled: Server, tmp_path: Path) -> None:
+    store = Store.in_folder(tmp_path, create=True, server=peopled.url)
+    store.set_meta("a", {})
+    link = tmp_path / archive_place.LINK
+    line = link.read_text()
+    link.write_text(line.replace("postgres@", "plain@"))
+    with pytest.raises(
+        RunError, match=r"got a database without that schema; restore it from a copy, or mend archive.url"
+    ):
+        Store.in_folder(tmp_path)  # who may not look into a schema sees none
+    peopled.sql(f"GRANT USAGE ON SCHEMA {schema_in(url_in(tmp_path))} TO plain")
+    with pytest.raises(
+        RunError,
+        match=r"expected the rights of its owner, got: permission denied for table \w+; mend the URL, or GRANT",
+    ):
+        Store.in_folder(tmp_path)
+    link.write_text(line)
+    peopled.sql(f"DROP SCHEMA {schema_in(url_in(tmp_path))} CASCADE")
+    for work in (lambda: store.set_meta("a", {}), lambda: store.meta("a")):
+        with pytest.raises(
+            RunError,
+            match=r"expected a sound Mergewright archive, got UndefinedTable: .*meta.*; restore it from a copy",
+        ):
+            work()
 
 
 @pytest.mark.full

@@ -156,8 +156,10 @@ def _conditions(query: Query, database: str) -> list[ColumnElement[bool]]:
         if value is not None:
             wanted.append(column == value)
     if query.text:
-        # SQLite's LIKE cares for no case as it is (of ASCII letters), and to turn every source into small letters takes twice as long
-        anywhere = CandidateRow.source.contains if database == "sqlite" else CandidateRow.source.icontains
+        # SQLite's LIKE cares for no case as it is (of ASCII letters), and to turn every source into small letters takes twice as long;
+        # elsewhere the letters of ASCII too, whatever the database's language: quicker, and what is found is the same
+        source = CandidateRow.source
+        anywhere = source.contains if database == "sqlite" else source.collate("C").icontains
         wanted.append(anywhere(query.text, autoescape=True))
     wanted += [DescriptorRow.operations.contains(f" {name} ", autoescape=True) for name in query.operations]
     wanted += [_COMPARISONS[one.comparison](_column(one.name), one.value) for one in query.conditions]

@@ -153,6 +153,9 @@ def test_a_search_meets_text_behind_a_character_that_databases_refuse(store: Sto
         store.propose(1, [replace(candidate(at, None).program, source=source)])
     assert [c.number for c in store.find(Query(text="median"))[0]] == [1, 2]
     assert [c.number for c in store.find(Query(text="A\0B"))[0]] == [1]
+    store.propose(1, [replace(candidate(4, None).program, source="ÜBER Über")])
+    assert [c.number for c in store.find(Query(text="ÜB"))[0]] == [4]
+    assert store.find(Query(text="üb"))[1] == 0, "of ASCII letters alone the case does not matter, in each database"
     for nobodys in (Query(text="0000"), Query(operations=["\udcff"]), Query(generator="\udcff\0")):
         assert store.find(nobodys) == ((), 0)
 

@@ -20,7 +20,7 @@ run: $(STAMP) ## run the pocket campaign (ARGS="--set campaign.programs=50" chan
 test: $(STAMP) ## run the tests (ARGS="tests/merges" runs some of them, without the coverage floor)
 	$(BIN)/python -m pytest -m "not full" -n $(WORKERS) $(or $(ARGS),--cov --cov-report= --cov-fail-under=$(COVERAGE))
 
-test-full: $(STAMP) ## run the tests that need an environment of their own; here a skip is a failure
+test-full: $(STAMP) ## run the tests that need an environment or a server of their own; here a skip is a failure
 	$(BIN)/python -m pytest -m full --no-skips $(ARGS)
 
 check: $(STAMP) ## lint, format and types

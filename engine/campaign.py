@@ -45,7 +45,7 @@ def run_campaign(folder: Path, progress: Progress, *, allow_none: bool = False) 
         rundir.check_manifest(
             folder, rundir.manifest(config, bench)
         )  # after all is open: a mistake leaves no run behind
-        with closing(Store.in_folder(folder, create=True)) as store:
+        with closing(Store.in_folder(folder, create=True, server=config.archive.url)) as store:
             bench.keep_verdicts_in(store)
             proposer.go_on_in(store)
             store.set_meta("suites", {"dev": describe(bench.dev), "test": describe(bench.test.suite)})

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from engine.archive_place import checked
 from engine.config_base import Count, Names, Positive, Section, Share
 from engine.config_learning import GateSection, JudgeSection, LearnSection
 from engine.descriptors import NUMBERS
@@ -265,6 +266,19 @@ class BaselinesSection(Section):
         return names
 
 
+class ArchiveSection(Section):
+    """Where everything that was tried is kept. `url`: of a PostgreSQL database, in which the run gets a schema of its own; None: a file in the run's folder."""
+
+    url: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _of_postgresql(cls, url: str | None) -> str | None:
+        if url is not None:
+            checked(url)
+        return url
+
+
 class CampaignConfig(Section):
     """A whole campaign. The defaults are those of the pocket world, but for what `campaigns/pocket.toml` has found better."""
 
@@ -280,6 +294,7 @@ class CampaignConfig(Section):
     learn: LearnSection = LearnSection()
     judge: JudgeSection = JudgeSection()
     gate: GateSection = GateSection()
+    archive: ArchiveSection = ArchiveSection()
 
     @property
     def learns(self) -> bool:

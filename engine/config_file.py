@@ -80,8 +80,17 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
             parts.append(f"key '{key}': expected one of {known}; got an unknown key")
         else:
             expected = _plain(item["msg"])
-            parts.append(f"key '{key}': expected {expected}, got {item['input']!r}" if key else f"expected {expected}")
+            parts.append(
+                f"key '{key}': expected {expected}, got {_shown(item['input'])}" if key else f"expected {expected}"
+            )
     return "; ".join(parts) + "; mend the file or the --set"
+
+
+def _shown(value: Any) -> str:
+    """What was got; passwords in URLs stay out of messages."""
+    return re.sub(
+        r"(://[^:/@\s]*:).*@|(password=)[^&\s'\"]*", lambda m: f"{m[1]}***@" if m[1] else f"{m[2]}***", repr(value)
+    )
 
 
 def _plain(message: str) -> str:

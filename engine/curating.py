@@ -19,6 +19,7 @@ from engine.programs import find_program
 from engine.store import Store
 from engine.study.held_out import HeldOut
 from engine.transfer import Transfer, measure
+from engine.whole_file import write_whole
 
 PAGE = """\
 # Discovered programs
@@ -60,9 +61,9 @@ def add(
     path = discovered.folder() / f"{entry.id}.json"
     check_claims(path, made)
     path.parent.mkdir(parents=True, exist_ok=True)
-    rundir.write_whole(path, made.to_json())
+    write_whole(path, made.to_json())
     discovered.entries.cache_clear()
-    rundir.write_whole(path.with_name("README.md"), page(discovered.entries()))
+    write_whole(path.with_name("README.md"), page(discovered.entries()))
     print(f"wrote {path} and {path.with_name('README.md')}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -25,12 +26,21 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cores": usable_cores(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)",
+        "postgresql": _driver(),
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES},
         "pocket": models or f"not found in {pocket}; install Mergewright again, or run `make pocket` in a checkout",
         "isolation": isolation.level,
         "missing": list(isolation.missing),
         "layers": _layers(isolation),
     }
+
+
+def _driver() -> str:
+    """What speaks to PostgreSQL; not among the versions that a run records, since what comes out does not depend on it."""
+    try:
+        return f"psycopg {version('psycopg')}"
+    except PackageNotFoundError:
+        return "no driver (needed for archives there alone): pip install 'mergewright[postgresql]'"
 
 
 def _layers(isolation: Isolation) -> dict[str, str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from engine import rundir
 from engine.bundle import Bundle, Entry
 from engine.bundling import lines
 from engine.tables import printable
+from engine.whole_file import write_whole
 from merges.contract import program_id
 from merges.errors import HostError, OptionError, TargetError
 from merges.target import check_absent, staged
@@ -138,7 +138,7 @@ def _write(out: Path, text: str) -> None:
     check_absent(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        rundir.write_whole(out, text)
+        write_whole(out, text)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise HostError(

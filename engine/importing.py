@@ -26,6 +26,7 @@ from engine.known import Known
 from engine.records import IMPORTED, Assessment, Candidate, Outcome, Program, Sampling
 from engine.store import Store
 from engine.suites import describe
+from engine.whole_file import write_whole
 from merges.contract import program_id
 from merges.errors import one_line
 from merges.probes import behaviour_hash
@@ -156,7 +157,7 @@ def _make(folder: Path, config: CampaignConfig, scored: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in ((rundir.IMPORT_FILE, _mark(scored)), ("campaign.json", config.model_dump_json(indent=2))):
             if not (folder / name).exists():
-                rundir.write_whole(folder / name, text)
+                write_whole(folder / name, text)
     except OSError as error:
         raise RunError(
             f"run '{folder}': expected a folder to write in, got {error.strerror}; free space, or give another --into"

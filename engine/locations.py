@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine import archive_place
 from engine.errors import UnknownNameError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -49,13 +50,11 @@ def run_folder(reference: str) -> Path:
         UnknownNameError: neither holds an archive.
     """
     for folder in (Path(reference), RUNS / reference):
-        if (folder / "archive.db").is_file():
+        if archive_place.file_in(folder):
             return folder
-    known = (
-        ", ".join(sorted(p.parent.name for p in RUNS.glob("*/archive.db"))) or "none yet; `mergewright run` makes one"
-    )
+    known = ", ".join(sorted(p.name for p in archive_place.folders_in(RUNS))) or "none yet; `mergewright run` makes one"
     raise UnknownNameError(
-        f"run '{reference}': expected a folder with archive.db, or a name below runs/; known runs: {known}"
+        f"run '{reference}': expected a folder with {archive_place.FILE} or {archive_place.LINK}, or a name below runs/; known runs: {known}"
     )
 
 

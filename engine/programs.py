@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import locations
+from engine import archive_place, locations
 from engine.config import SandboxSection
-from engine.errors import RunError, UnknownNameError
+from engine.errors import EngineError, UnknownNameError
 from engine.records import Candidate
 from merges import library
 
@@ -53,7 +54,7 @@ def find_program(reference: str) -> Found:
         return Found(library.source(reference), f"library:{reference}")
     run, named, beginning = reference.rpartition("#")
     folders = [locations.run_folder(run)] if named else run_folders()
-    matches = [(folder, c) for folder in folders for c in _matching(folder, beginning)]
+    matches, unread = _matching(folders, beginning)
     shipped = [] if named else _shipped(beginning)
     places: dict[str, list[str]] = {}
     for folder, candidate in matches:
@@ -72,8 +73,8 @@ def find_program(reference: str) -> Found:
         return Found(shipped[0].source, f"shipped:{shipped[0].id}", merge, shipped=True)
     raise UnknownNameError(
         f"program '{reference}': expected a .py file, a library name ({', '.join(library.names())}) or an id from an archive below "
-        f"{locations.RUNS}/ (RUN#ID for another place) or of one that ships, got none of these; `mergewright archive list RUN` and "
-        "`mergewright archive shipped` show ids"
+        f"{locations.RUNS}/ (RUN#ID for another place) or of one that ships, got none of these{_also(unread)}; "
+        "`mergewright archive list RUN` and `mergewright archive shipped` show ids"
     )
 
 
@@ -94,7 +95,7 @@ def _shipped(beginning: str) -> list[Entry]:
 
 def run_folders() -> list[Path]:
     """Folders of all runs below `runs/`, newest first."""
-    return [p.parent for p in sorted(locations.RUNS.glob("*/archive.db"), key=lambda p: -p.stat().st_mtime)]
+    return archive_place.folders_in(locations.RUNS)
 
 
 def _from_file(path: Path) -> Found:
@@ -107,16 +108,22 @@ def _from_file(path: Path) -> Found:
         ) from error
 
 
-def _matching(folder: Path, reference: str) -> Iterable[Candidate]:
-    if len(reference) < MIN_ID_CHARACTERS:
-        return []
+def _matching(folders: Iterable[Path], beginning: str) -> tuple[list[tuple[Path, Candidate]], list[str]]:
+    """Candidates whose id begins so, with their runs' folders; and of archives that cannot be read, why."""
+    found: list[tuple[Path, Candidate]] = []
+    unread: list[str] = []
+    if len(beginning) < MIN_ID_CHARACTERS:
+        return found, unread
     from engine.store import Store  # the database library is slow to import, and most references need none
 
-    try:
-        store = Store.in_folder(folder)
-    except RunError:
-        return []  # a foreign or broken archive beside the good ones is no reason to refuse these
-    try:
-        return [c for c in store.candidates() if c.program.id.startswith(reference)]
-    finally:
-        store.close()
+    for folder in folders:
+        try:
+            with closing(Store.in_folder(folder)) as store:
+                found += [(folder, c) for c in store.candidates() if c.program.id.startswith(beginning)]
+        except EngineError as error:  # a broken archive, or one out of reach, is no reason to refuse the good ones
+            unread.append(str(error))
+    return found, unread
+
+
+def _also(unread: list[str]) -> str:
+    return f" (not searched: {'; '.join(unread)})" if unread else ""

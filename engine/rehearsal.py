@@ -22,7 +22,8 @@ from engine import locations
 from engine.baselines import planned_evaluations
 from engine.bench import LEVELS, expert_names
 from engine.config import CampaignConfig
-from engine.errors import UserError
+from engine.connecting import reach
+from engine.errors import HostError, UserError
 from engine.suites import describe, described, open_suite, problems_of
 from merges.checkpoints import Checkpoint
 from merges.errors import MergeError
@@ -53,6 +54,8 @@ def rehearse(config: CampaignConfig) -> Iterator[Finding]:
     yield from _models(config)
     yield from _problems(config)
     yield from _machine(config)
+    if config.archive.url is not None:
+        yield _archive(config.archive.url)
 
 
 def _amounts(config: CampaignConfig) -> Iterator[Finding]:
@@ -188,6 +191,13 @@ def _vllm(python: str | None) -> Finding:
     except BenchmarkUserError as error:
         return Finding("wrong", "vllm", str(error))
     return Finding("ok", "vllm", f"found by {python or sys.executable}")
+
+
+def _archive(server: str) -> Finding:
+    try:
+        return Finding("ok", "archive", f"{reach(server)}, which lets us make a schema for the run")
+    except (UserError, HostError) as error:
+        return Finding("wrong", "archive", str(error))
 
 
 def _gib(size: int) -> str:

@@ -68,20 +68,18 @@ def keep_descriptors(session: Session, program_id: str, found: Descriptors) -> N
 
 
 def candidates_of(session: Session, rows: Sequence[CandidateRow]) -> Iterator[Candidate]:
-    """Rows with what lies apart from them, as it was when the rows were read: what is asked for after them may be newer, as of a run that is being written."""
+    """Rows with what lies apart from them, in the session that read them: it sees one state of the archive."""
     for at in range(0, len(rows), AT_ONCE):
         some = rows[at : at + AT_ONCE]
         numbers, ids = [row.number for row in some], {row.program_id for row in some}
         scores = session.scalars(select(ScoreRow).where(ScoreRow.number.in_(numbers)))
         score = {row.number: score_from_json(row.score) for row in scores}
-        described = session.scalars(select(DescriptorRow).where(DescriptorRow.program_id.in_(ids))).all()
-        sketches = session.scalars(
-            select(SketchRow).where(SketchRow.program_id.in_(ids))
-        )  # written with the others: none is missing
+        described = session.scalars(select(DescriptorRow).where(DescriptorRow.program_id.in_(ids)))
+        sketches = session.scalars(select(SketchRow).where(SketchRow.program_id.in_(ids)))
         sketch = {row.program_id: row.sketch for row in sketches}
         known = {row.program_id: _descriptors(row, sketch[row.program_id]) for row in described}
         for row in some:
-            yield _candidate(row, None if row.value is None else score[row.number], known.get(row.program_id))
+            yield _candidate(row, score.get(row.number), known.get(row.program_id))
 
 
 def _descriptors(row: DescriptorRow, sketch: Sequence[float]) -> Descriptors:

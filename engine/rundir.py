@@ -3,7 +3,7 @@
 runs/NAME/
   campaign.json     the configuration, as resolved
   manifest.json     versions, hashes, seeds, isolation, machine
-  archive.db        everything that was proposed, run and scored
+  archive.db        everything that was proposed, run and scored; or archive.url, which says where that is (`archive_place.py`)
   generators/1 …    after each update a plain model folder, or an adapter (learn.keep_as)
   import.json       of an archive that `archive import` made, in place of generators/
 """
@@ -25,14 +25,16 @@ from typing import Any, TextIO
 import torch
 from blake3 import blake3
 
-from engine import locations
+from engine import archive_place, locations
 from engine.bench import Bench
 from engine.config import CampaignConfig
 from engine.config_file import build_config
+from engine.connecting import reach
 from engine.errors import HostError, RunError
 from engine.evaluating import thread_count
 from engine.hashing import problems_hash, weights_hash
 from engine.suites import problems_of
+from engine.whole_file import write_whole
 from merges.cores import usable_cores
 
 RECORDED_PACKAGES = (
@@ -77,19 +79,21 @@ def new_folder(config: CampaignConfig, out: Path | None, stamp: str) -> Path:
     """Make the folder of a new run: `out`, or `runs/NAME-STAMP`. Its campaign.json names the threads: sums depend on them.
 
     Raises:
-        RunError: the folder holds something already, or cannot be made.
-        HostError: the disk is full.
+        RunError: the folder holds something already, or cannot be made; the archive's server refuses us.
+        HostError: the disk is full, or the archive's server does not answer.
     """
     config = config.model_copy(
         update={"models": config.models.model_copy(update={"threads": thread_count(config.models)})}
     )
     folder = out or locations.RUNS / f"{config.campaign.name}-{stamp}"
-    if (folder / "archive.db").exists():
+    if archive_place.begun_in(folder):
         raise RunError(
             f"run '{folder}': expected a new folder, got one with an archive; `mergewright resume {folder}` goes on with it"
         )
     if folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"run '{folder}': expected a new or empty folder, got one with other files; give another --out")
+    if config.archive.url is not None:
+        reach(config.archive.url)  # now, and not when the models are loaded
     try:
         (folder / "generators").mkdir(parents=True)
         write_whole(folder / "campaign.json", config.model_dump_json(indent=2))
@@ -106,7 +110,7 @@ def new_folder(config: CampaignConfig, out: Path | None, stamp: str) -> Path:
 
 def discard_if_unborn(folder: Path) -> None:
     """Remove what `new_folder` made if the run never came to an archive: a corrected command may use the same folder."""
-    if (folder / "archive.db").exists():
+    if archive_place.begun_in(folder):
         return
     for name in ("campaign.json", "manifest.json", "lock"):
         (folder / name).unlink(missing_ok=True)
@@ -124,20 +128,6 @@ def read_config(folder: Path) -> CampaignConfig:
         raise RunError(
             f"run '{folder}': expected a readable campaign.json, got {type(error).__name__}; restore it, or start a new run"
         ) from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: as from the file system.
-    """
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(part, path)
 
 
 @contextmanager
@@ -183,10 +173,14 @@ def forget_generators(folder: Path, *, but: str) -> None:
             shutil.rmtree(trained, ignore_errors=True)
 
 
+_NOT_THE_SAME: Any = {"campaign": {"max_hours"}, "archive": True}
+"""Of a configuration, what need not be the same for a run to be the same: how long it may take, where its archive was made."""
+
+
 def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
     """What has to be the same for a run to be the same: versions, configuration, inputs by hash; and the machine, for the reader."""
     return {
-        "campaign": blake3(config.model_dump_json(exclude={"campaign": {"max_hours"}}).encode()).hexdigest(),
+        "campaign": blake3(config.model_dump_json(exclude=_NOT_THE_SAME).encode()).hexdigest(),
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
         "seed": config.campaign.seed,
         "inputs": {

@@ -1,14 +1,26 @@
-"""The archive's tables, as SQLAlchemy rows, and how a connection is opened. `store.py` turns rows into records and back."""
+"""The archive's tables, as SQLAlchemy rows, in SQLite and in PostgreSQL. `store.py` turns rows into records and back.
+
+What others wrote, or ask for, is in columns that take any text (`storable.AnyText`). Numbers of bytes need more than the four bytes of PostgreSQL's INTEGER, and its
+VARCHAR(32) would refuse what is longer: what is in those columns is ours and short, or a name, which may be long.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Double, Engine, Float, Integer, String, Text, create_engine, event
+from sqlalchemy import JSON, BigInteger, Double, Float, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
+
+from engine.storable import AnyText
 
 SCHEMA_VERSION = 5
 """The newest revision in `migrations/versions`."""
+
+
+def _short(length: int) -> TypeEngine[str]:
+    """Text of ours; the length is for SQLite's tables as they have always been, which enforce none."""
+    return String(length).with_variant(String(), "postgresql")
 
 
 class Base(DeclarativeBase):
@@ -30,24 +42,24 @@ class CandidateRow(Base):
     __tablename__ = "candidates"
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     iteration: Mapped[int] = mapped_column(Integer, index=True)
-    program_id: Mapped[str] = mapped_column(String(32), index=True)
-    source: Mapped[str] = mapped_column(Text)
-    origin: Mapped[str] = mapped_column(String(32))
-    generator: Mapped[str] = mapped_column(String(32))
-    prompt: Mapped[str] = mapped_column(Text)
-    text: Mapped[str] = mapped_column(Text)
+    program_id: Mapped[str] = mapped_column(_short(32), index=True)
+    source: Mapped[str] = mapped_column(AnyText)
+    origin: Mapped[str] = mapped_column(_short(32))
+    generator: Mapped[str] = mapped_column(_short(32))
+    prompt: Mapped[str] = mapped_column(AnyText)
+    text: Mapped[str] = mapped_column(AnyText)
     sampling: Mapped[dict[str, Any]]
     parents: Mapped[list[str]]
-    task: Mapped[str] = mapped_column(String(32))
+    task: Mapped[str] = mapped_column(_short(32))
     judged: Mapped[float | None] = mapped_column(Float)
-    outcome: Mapped[str] = mapped_column(String(16), index=True)
-    reason: Mapped[str | None] = mapped_column(String(32))
-    detail: Mapped[str | None] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(_short(16), index=True)
+    reason: Mapped[str | None] = mapped_column(_short(32))
+    detail: Mapped[str | None] = mapped_column(AnyText)
     line: Mapped[int | None]
-    rule: Mapped[str | None] = mapped_column(String(64))
-    duplicate_of: Mapped[str | None] = mapped_column(String(32))
-    behaviour: Mapped[str | None] = mapped_column(String(64), index=True)
-    sha256: Mapped[str | None] = mapped_column(String(64))
+    rule: Mapped[str | None] = mapped_column(_short(64))
+    duplicate_of: Mapped[str | None] = mapped_column(_short(32))
+    behaviour: Mapped[str | None] = mapped_column(_short(64), index=True)
+    sha256: Mapped[str | None] = mapped_column(_short(64))
     value: Mapped[float | None] = mapped_column(Float, index=True)
     low: Mapped[float | None] = mapped_column(Float)
     high: Mapped[float | None] = mapped_column(Float)
@@ -56,8 +68,8 @@ class CandidateRow(Base):
     standing: Mapped[float | None] = mapped_column(Float, index=True)
     execute_seconds: Mapped[float]
     score_seconds: Mapped[float]
-    peak_memory_bytes: Mapped[int]
-    isolation: Mapped[str | None] = mapped_column(String(16))
+    peak_memory_bytes: Mapped[int] = mapped_column(Integer().with_variant(BigInteger(), "postgresql"))
+    isolation: Mapped[str | None] = mapped_column(_short(16))
 
 
 class ScoreRow(Base):
@@ -72,7 +84,7 @@ class SketchRow(Base):
     """The sketch of a program's answers to the probes, apart for the same reason."""
 
     __tablename__ = "sketches"
-    program_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    program_id: Mapped[str] = mapped_column(_short(32), primary_key=True)
     sketch: Mapped[list[float]]
 
 
@@ -80,7 +92,7 @@ class DescriptorRow(Base):
     """What one program does; a column for each number of `descriptors.NUMBERS`. `operations`: between spaces, with one at both ends."""
 
     __tablename__ = "descriptors"
-    program_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    program_id: Mapped[str] = mapped_column(_short(32), primary_key=True)
     scale: Mapped[float]
     balance: Mapped[float]
     variation: Mapped[float]
@@ -97,14 +109,14 @@ class DescriptorRow(Base):
     randomness: Mapped[float]
     nodes: Mapped[float]
     weights: Mapped[list[float]]
-    operations: Mapped[str] = mapped_column(Text)
+    operations: Mapped[str] = mapped_column(AnyText)
 
 
 class EffectRow(Base):
     """What one program makes of each tensor of the campaign's models, as far as that was taken; see `effect.Effect`."""
 
     __tablename__ = "effects"
-    program_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    program_id: Mapped[str] = mapped_column(_short(32), primary_key=True)
     tensors: Mapped[list[dict[str, Any]]]
 
 
@@ -112,10 +124,10 @@ class TrialRow(Base):
     """One scored merge that is not a candidate; see `records.Trial`."""
 
     __tablename__ = "trials"
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(_short(64), primary_key=True)
     number: Mapped[int]
-    name: Mapped[str] = mapped_column(String(128), index=True)
-    kind: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(_short(128), index=True)
+    kind: Mapped[str] = mapped_column(_short(16))
     parameters: Mapped[dict[str, Any]]
     score: Mapped[dict[str, Any]]
 
@@ -124,10 +136,10 @@ class FinalRow(Base):
     """One test score; see `records.Final`. Its key makes a second scoring impossible."""
 
     __tablename__ = "finals"
-    key: Mapped[str] = mapped_column(String(192), primary_key=True)
+    key: Mapped[str] = mapped_column(_short(192), primary_key=True)
     number: Mapped[int]
-    name: Mapped[str] = mapped_column(String(128))
-    kind: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(_short(128))
+    kind: Mapped[str] = mapped_column(_short(16))
     rank: Mapped[int]
     dev: Mapped[float]
     parameters: Mapped[dict[str, Any]]
@@ -139,7 +151,7 @@ class UpdateRow(Base):
 
     __tablename__ = "updates"
     iteration: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    method: Mapped[str] = mapped_column(String(32))
+    method: Mapped[str] = mapped_column(_short(32))
     report: Mapped[dict[str, Any]]
 
 
@@ -155,22 +167,22 @@ class PhaseRow(_Spent, Base):
     """Wall-clock seconds of a phase: tune, search, learn, final."""
 
     __tablename__ = "phases"
-    phase: Mapped[str] = mapped_column(String(32), primary_key=True)
+    phase: Mapped[str] = mapped_column(_short(32), primary_key=True)
 
 
 class StageRow(_Spent, Base):
     """Busy seconds of a stage (`stages.STAGES`); stages overlap."""
 
     __tablename__ = "stages"
-    stage: Mapped[str] = mapped_column(String(32), primary_key=True)
+    stage: Mapped[str] = mapped_column(_short(32), primary_key=True)
 
 
 class VerdictRow(Base):
     """What is known of one model's answers to one suite: bits of both readings, '-' where nothing was asked."""
 
     __tablename__ = "verdicts"
-    model: Mapped[str] = mapped_column(String(160), primary_key=True)
-    suite: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model: Mapped[str] = mapped_column(_short(160), primary_key=True)
+    suite: Mapped[str] = mapped_column(_short(64), primary_key=True)
     strict: Mapped[str] = mapped_column(Text)
     lenient: Mapped[str] = mapped_column(Text)
 
@@ -179,7 +191,7 @@ class ReplyRow(Base):
     """What an endpoint answered to a request: text, tokens, cost."""
 
     __tablename__ = "replies"
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(_short(64), primary_key=True)
     reply: Mapped[dict[str, Any]]
 
 
@@ -187,21 +199,5 @@ class MetaRow(Base):
     """Facts about the whole run: manifest, state, schema version."""
 
     __tablename__ = "meta"
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(_short(64), primary_key=True)
     value: Mapped[dict[str, Any]]
-
-
-def connect(url: str) -> Engine:
-    """An engine for `url`; SQLite gets a write-ahead log and full synchronisation."""
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _pragmas(connection: Any, _record: Any) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode=WAL")
-            # a power cut loses nothing either; a commit costs about a millisecond
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.close()
-
-    return engine

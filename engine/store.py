@@ -1,4 +1,4 @@
-"""The store: one SQLite file per run (write-ahead log), through SQLAlchemy. Every candidate is a row, failures included.
+"""The store: an archive per run, in SQLite or PostgreSQL, through SQLAlchemy. Every candidate is a row, failures included.
 
 A row is written when a program is proposed and completed when it has been assessed, each in one transaction: a campaign killed at
 any moment loses at most the work in flight, and what was scored is never scored again. All text is data; nothing is unpickled.
@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import func, select
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import URL, func, make_url, select
 from sqlalchemy.orm import Session
+from sqlalchemy.schema import CreateSchema
 
 from benchmarks.statistics import ItemBits
-from engine import migrations
+from engine import archive_faults, archive_place, migrations
+from engine.connecting import Writer, check_server, connect, for_reading, for_writing
 from engine.descriptors import Descriptors
-from engine.errors import HostError, RunError
+from engine.errors import RunError
 from engine.records import Assessment, Candidate, Effect, Final, Outcome, Program, ProgramId, Trial
 from engine.rows import (
     AT_ONCE,
@@ -46,79 +47,84 @@ from engine.schema import (
     TrialRow,
     UpdateRow,
     VerdictRow,
-    connect,
 )
 from engine.search import Query, selected
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """A database that refuses to write is the host's fault."""
-    try:
-        yield
-    except OperationalError as error:
-        raise HostError(
-            f"archive: a write failed ({error.orig}); free space or release the file, then resume: nothing finished is lost"
-        ) from error
 
 
 class Store:
     """All that a run remembers.
 
-    One process writes at a time (the run's lock sees to it), and of its threads one; any number may read meanwhile.
+    One process writes at a time (the run's lock sees to it, and on PostgreSQL the server's), and of its threads one; any number may read meanwhile.
     """
 
-    def __init__(self, url: str, *, create: bool = False) -> None:
+    def __init__(self, url: str | URL, *, create: bool = False) -> None:
         """Open the store at a SQLAlchemy `url`.
 
         Raises:
-            RunError: the file is no archive, or of another schema version.
-            HostError: it could not be made: a full disk, most likely.
+            RunError: it is no archive, or of another schema version; a server refuses us.
+            HostError: it could not be made, a full disk, most likely; a server does not answer.
         """
-        self._engine = connect(url)
+        self._url = make_url(url)
+        self._engine = connect(self._url)
+        self._writer = Writer(self._engine)
         self._one_writer = threading.Lock()
         try:
-            with self._engine.connect() as connection:
-                found = migrations.schema_of(connection)
-            if found is None and create:
-                self._create()
-            elif found is not None and migrations.FIRST <= found < SCHEMA_VERSION:
-                self._bring_up_to_date()
-            elif found != SCHEMA_VERSION:
-                raise RunError(_other_schema(url, found))
-        except DatabaseError as error:
-            raise _unsound(url, error) from error
+            self._open(create)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
-    def in_folder(cls, folder: Path, *, create: bool = False) -> Store:
-        """The store of the run in `folder`."""
-        return cls(f"sqlite:///{folder / 'archive.db'}", create=create)
+    def in_folder(cls, folder: Path, *, create: bool = False, server: str | None = None) -> Store:
+        """The store of the run in `folder`. `create`: make it if it is not there, on `server` (`archive.url` of the campaign), or as a file in the folder."""
+        if not create:
+            return cls(archive_place.url_in(folder))
+        with archive_place.making(folder, server) as (url, young):
+            return cls(url, create=young)
 
     def close(self) -> None:
         """Close every connection."""
+        self._writer.close()
         self._engine.dispose()
 
+    def _open(self, create: bool) -> None:
+        with archive_faults.reading(self._url), for_reading(self._engine).connect() as connection:
+            if connection.dialect.name == "postgresql":
+                check_server(connection, self._url)
+            found = migrations.schema_of(connection)
+        if found is None and create:
+            self._create()
+        elif found is not None and migrations.FIRST <= found < SCHEMA_VERSION:
+            self._bring_up_to_date()
+        elif found != SCHEMA_VERSION:
+            raise RunError(_other_schema(self._url, found))
+
     def _create(self) -> None:
-        with _writing(), self._engine.begin() as connection:
+        with archive_faults.making(self._url), for_writing(self._engine).begin() as connection:
+            if schema := archive_place.schema_in(self._url):
+                connection.execute(CreateSchema(schema))
             Base.metadata.create_all(connection)
             migrations.mark(connection, SCHEMA_VERSION)
 
     def _bring_up_to_date(self) -> None:
-        with _writing(), self._engine.begin() as connection:
+        with archive_faults.writing(self._url), for_writing(self._engine).begin() as connection:
             migrations.upgrade(connection)
 
     @contextmanager
     def _write(self) -> Iterator[Session]:
-        with self._one_writer, _writing(), Session(self._engine) as session, session.begin():
+        with (
+            self._one_writer,
+            archive_faults.writing(self._url),
+            Session(self._writer.bind()) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        try:
-            with Session(self._engine) as session:
-                yield session
-        except DatabaseError as error:
-            raise _unsound(self._engine.url.database, error) from error
+        """A session that sees one state of the archive, whatever is written meanwhile."""
+        with archive_faults.reading(self._url), Session(for_reading(self._engine)) as session:
+            yield session
 
     # candidates
 
@@ -370,16 +376,12 @@ def trial_key(name: str, parameters: Mapping[str, float]) -> str:
     return blake3(json.dumps([name, sorted(parameters.items())]).encode()).hexdigest()
 
 
-def _other_schema(url: str, found: int | None) -> str:
+def _other_schema(url: URL, found: int | None) -> str:
+    place = archive_place.told(url)
+    if found is None and archive_place.schema_in(url):
+        return f"archive '{place}': expected a Mergewright archive, got a database without that schema; restore it from a copy, or mend {archive_place.LINK} in the run's folder"
     if found is None:
-        return f"archive '{url}': expected a Mergewright archive, got a database without one; check the path"
+        return f"archive '{place}': expected a Mergewright archive, got a database without one; check the path"
     if found > SCHEMA_VERSION:
-        return f"archive '{url}': expected schema {SCHEMA_VERSION} or an older one, got {found}; a newer Mergewright wrote it: update yours"
-    return f"archive '{url}': expected schema {migrations.FIRST} or a newer one, got {found}, of before the first release; open it with the version that wrote it"
-
-
-def _unsound(place: str | None, error: DatabaseError) -> RunError:
-    return RunError(
-        f"archive '{place}': expected a sound Mergewright archive, got {type(error.orig).__name__}: {error.orig}; "
-        "check the path, or restore it from a copy"
-    )
+        return f"archive '{place}': expected schema {SCHEMA_VERSION} or an older one, got {found}; a newer Mergewright wrote it: update yours"
+    return f"archive '{place}': expected schema {migrations.FIRST} or a newer one, got {found}, of before the first release; open it with the version that wrote it"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests import environments
-from tests.environments import Environment, outside
+from tests.environments import DebianPackage, Environment, outside
 
 Runs = list[list[str]]
 
@@ -82,3 +83,54 @@ def test_programs_outside_see_neither_our_modules_nor_a_hub(monkeypatch: pytest.
     monkeypatch.setenv("VIRTUAL_ENV", "ours")
     assert "ours" not in outside().values()
     assert outside()["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> DebianPackage:
+    """A package whose files would lie below `tmp_path`."""
+    return DebianPackage("thing", f"{tmp_path}/*/bin/thing")
+
+
+def put(folder: Path, version: str) -> Path:
+    file = folder / version / "bin" / "thing"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    return file
+
+
+def test_of_a_debian_package_the_newest_version_counts_and_nothing_is_installed(
+    runs: Runs, package: DebianPackage, tmp_path: Path
+) -> None:
+    files = [put(tmp_path, version) for version in ("9", "15", "14")]
+    assert package.find() == files[1]
+    assert runs == []
+
+
+def test_a_debian_package_that_is_missing_is_installed_by_root(
+    runs: Runs, package: DebianPackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[str]:
+        runs.append(command)
+        if "install" in command:
+            put(tmp_path, "1")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(environments.subprocess, "run", run)
+    monkeypatch.setattr(environments.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(environments.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert package.find() == tmp_path / "1" / "bin" / "thing"
+    assert [command[-1] for command in runs] == ["update", "thing"]
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"), [(1000, "install Debian's package thing, or run as root"), (0, "no such package")]
+)
+def test_a_debian_package_that_cannot_be_had_skips_the_test_and_says_why(
+    package: DebianPackage, monkeypatch: pytest.MonkeyPatch, user: int, reason: str
+) -> None:
+    failed = subprocess.CompletedProcess([], 100, "", "E: no such package\n")
+    monkeypatch.setattr(environments.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(environments.os, "geteuid", lambda: user)
+    monkeypatch.setattr(environments.shutil, "which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(pytest.skip.Exception, match=reason):
+        package.find()

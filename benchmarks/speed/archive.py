@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.scores import Score
 from benchmarks.statistics import wilson
+from engine.archive_place import file_in
 from engine.descriptors import NUMBERS, SKETCH_NUMBERS, Descriptors
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
 from engine.search import Query, condition
@@ -70,12 +71,12 @@ def made_up(number: int, rng: random.Random, texts: list[str], operations: list[
     return replace(one, assessment=works)
 
 
-def fill(folder: Path, programs: int) -> None:
-    """An archive of so many candidates, in a folder."""
+def fill(folder: Path, programs: int, server: str | None = None) -> None:
+    """An archive of so many candidates, of a folder; in a schema of a server where one is named."""
     rng = random.Random(0)
     texts = [library.source(name) for name in library.names()]
     operations = ["svd", "topk", "sign", "abs", "median", *(f"operation_{n}" for n in range(300))]
-    store = Store.in_folder(folder, create=True)
+    store = Store.in_folder(folder, create=True, server=server)
     for first in range(1, programs + 1, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, programs + 1))
         store.take_over([made_up(number, rng, texts, operations) for number in numbers])
@@ -87,12 +88,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", type=int, default=50_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--server", help="archive.url of a campaign; the schema stays there. Default: SQLite")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        fill(Path(folder), arguments.programs)
-        size = (Path(folder) / "archive.db").stat().st_size / 1e6
-        print(f"{arguments.programs} programs, {size:.0f} MB, made in {time.perf_counter() - began:.0f} s")
+        fill(Path(folder), arguments.programs, arguments.server)
+        file = file_in(Path(folder))
+        size = f"{file.stat().st_size / 1e6:.0f} MB" if file and arguments.server is None else "in PostgreSQL"
+        print(f"{arguments.programs} programs, {size}, made in {time.perf_counter() - began:.0f} s")
         for name, query in QUESTIONS.items():
             seconds, count = [], 0
             for _ in range(arguments.repeats):

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.sql import column, table
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 FIRST = 3
 """The schema of the first release, and the oldest that can be brought up to date."""
+
+_UPGRADING = 0x6D77
+"""Half of the number of a lock on PostgreSQL; the schema makes the other half."""
 
 _REVISIONS = table("alembic_version", column("version_num"))
 _FACTS = table("meta", column("key"), column("value"))
@@ -30,7 +33,8 @@ def schema_of(connection: Connection) -> int | None:
         found = connection.scalar(select(_REVISIONS.c.version_num))
         return int(found) if found else None
     fact = connection.scalar(select(_FACTS.c.value).where(_FACTS.c.key == "schema")) if _FACTS.name in tables else None
-    return json.loads(fact)["version"] if fact else None
+    facts = json.loads(fact) if isinstance(fact, str) else fact  # PostgreSQL's driver has read it already
+    return facts["version"] if facts else None
 
 
 def mark(connection: Connection, schema: int) -> None:
@@ -41,11 +45,11 @@ def mark(connection: Connection, schema: int) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring an archive to the newest schema, whole or not at all. The connection is in a transaction."""
+    """Bring an archive to the newest schema, whole or not at all. The connection is in a transaction that writes, which on SQLite nobody else is in."""
     from alembic import command
 
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins none before a table is changed
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_UPGRADING, func.hashtext(func.current_schema()))))
     found = schema_of(connection)  # another process may have been first
     config = _config(connection)
     if _REVISIONS.name not in inspect(connection).get_table_names():

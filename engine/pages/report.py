@@ -15,8 +15,9 @@ from engine.pages.parts import glance_part, map_part, program_part
 from engine.pages.rendering import render
 from engine.pages.runs import Run
 from engine.records import Candidate
-from engine.rundir import package_version, write_whole
+from engine.rundir import package_version
 from engine.search import Query
+from engine.whole_file import write_whole
 
 MOST_PROGRAMS = 15
 """Programs that a report shows whole: the first on dev."""

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from engine.errors import HostError
-from engine.rundir import write_whole
 from engine.study.figures import figures
+from engine.whole_file import write_whole
 
 Results = Mapping[str, Any]
 

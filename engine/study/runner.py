@@ -20,11 +20,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import rundir
+from engine import archive_place, rundir
 from engine.config import CampaignConfig
 from engine.errors import EngineError, HostError, RunError
 from engine.store import Store
 from engine.study.plan import Study
+from engine.whole_file import write_whole
 
 STUDY_FILE = "study.toml"
 
@@ -49,7 +50,7 @@ class PlannedRun:
 
     def finished(self) -> bool:
         """Whether its archive says so."""
-        if not (self.folder / "archive.db").is_file():
+        if archive_place.file_in(self.folder) is None:
             return False
         with closing(Store.in_folder(self.folder)) as store:
             return store.meta("state") is not None
@@ -79,7 +80,7 @@ def prepare(study: Study, text: str, out: Path) -> list[PlannedRun]:
                 f"study '{out}': expected the folder of this study, got one of another (its {STUDY_FILE} differs); give another --out"
             )
         (out / "runs").mkdir(parents=True, exist_ok=True)
-        rundir.write_whole(known, text)
+        write_whole(known, text)
     except OSError as error:
         raise RunError(
             f"study '{out}': expected a folder to write in, got {error.strerror}; give another --out"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from engine.config import CampaignConfig
 from engine.config_file import build_config
 from engine.progress import Progress
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
+from engine.store import Store
+from tests import postgresql
+from tests.environments import POSTGRESQL
 
 WEIGHTED_SUM = """
 import torch
@@ -24,6 +28,38 @@ import torch
 def merge_models(model_dict, device, *, scale=0.3):
     return scale * sum(model_dict.values())
 """
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgresql.Server]:
+    """A PostgreSQL server for the tests of a session."""
+    with postgresql.running(POSTGRESQL.find().parent) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.full)])
+def archive_url(request: pytest.FixtureRequest) -> str | None:
+    """`archive.url` of a campaign, once for each database."""
+    if request.param == "sqlite":
+        return None
+    server: postgresql.Server = request.getfixturevalue("server")
+    return server.url
+
+
+@pytest.fixture(autouse=True)
+def closed_stores() -> Iterator[None]:
+    """Closes what a test opened: PostgreSQL's driver warns of a connection that nobody closed, and here a warning is an error."""
+    opened, make = [], Store.__init__
+
+    def noted(self: Store, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        opened.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:  # one of its own: a test may undo its patches
+        patch.setattr(Store, "__init__", noted)
+        yield
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture

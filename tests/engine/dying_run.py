@@ -1,7 +1,7 @@
 """Runs a campaign in this process and kills it with SIGKILL at a named moment: `dying_run.py FOLDER MOMENT COUNT`.
 
 Moments: `trial`, `propose`, `assess`, `final` (after so many rows of that kind were written), `before-row` (in the middle of an
-assessment, its score paid but not yet stored), `block` (after so many blocks of problems were answered by any model), `trained` (the new generator lies in its place, the archive does not know it yet).
+assessment, its score paid but not yet stored), `begun` and `made` (before and after the archive's tables are there), `block` (after so many blocks of problems were answered by any model), `trained` (the new generator lies in its place, the archive does not know it yet).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from engine.progress import Progress
 from engine.store import Store
 
 METHODS = {
+    "begun": "_create",
+    "made": "_create",
     "trial": "add_trial",
     "propose": "propose",
     "assess": "assess",
@@ -25,7 +27,7 @@ METHODS = {
     "trained": "add_update",
     "block": "learn_verdicts",
 }
-BEFORE = ("before-row", "trained")
+BEFORE = ("begun", "before-row", "trained")
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from engine.progress import Progress
 from engine.records import Outcome
 from engine.store import Store
 from engine.suites import open_suite, problems_of
+from tests.postgresql import Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,20 +48,33 @@ def changed(config: CampaignConfig, *settings: str) -> CampaignConfig:
     return build_config(config.model_dump(mode="json"), settings)
 
 
+def kept_at(config: CampaignConfig, archive_url: str | None) -> CampaignConfig:
+    """The campaign with its archive in a database."""
+    return changed(config, *([] if archive_url is None else [f"archive.url={archive_url}"]))
+
+
 @pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, Path]:
-    """One finished run of scripted programs of every fate, each proposed twice."""
+def script(tmp_path_factory: pytest.TempPathFactory) -> CampaignConfig:
+    """A campaign of scripted programs of every fate, each proposed twice."""
     from tests.engine import conftest
 
     programs = conftest.programs_folder.__wrapped__(tmp_path_factory.mktemp("p"))  # type: ignore[attr-defined]
-    config = changed(
+    return changed(
         conftest.small_config.__wrapped__(),
         "generator.kind=scripted",
         f"generator.script={programs}",
         "campaign.programs=8",
     )  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def scripted(
+    script: CampaignConfig, tmp_path_factory: pytest.TempPathFactory, archive_url: str | None
+) -> tuple[CampaignConfig, Path]:
+    """One finished run of it, in each database."""
     folder = tmp_path_factory.mktemp("runs") / "scripted"
-    start(config, folder)
+    config = kept_at(script, archive_url)
+    start(config, folder).close()
     return config, folder
 
 
@@ -330,10 +344,10 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, 
         "generator.temperature=0.8",
         "generator.max_new_tokens=320",
     )
-    store = start(config, tmp_path_factory.mktemp("runs") / "unbroken")
-    assert store.updates()[1]["trained"], "the reference run must have learnt, or the test below proves nothing"
-    assert {c.program.generator for c in store.candidates(2)} == {"1"}
-    return config, store.digest()
+    with closing(start(config, tmp_path_factory.mktemp("runs") / "unbroken")) as store:
+        assert store.updates()[1]["trained"], "the reference run must have learnt, or the test below proves nothing"
+        assert {c.program.generator for c in store.candidates(2)} == {"1"}
+        return config, store.digest()
 
 
 @pytest.mark.parametrize(
@@ -351,11 +365,59 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, 
     ],
 )
 def test_killed_and_resumed_ends_with_the_same_archive(
-    learning: tuple[CampaignConfig, str], tmp_path: Path, moment: str, count: int
+    learning: tuple[CampaignConfig, str], tmp_path: Path, archive_url: str | None, moment: str, count: int
 ) -> None:
+    """The unbroken one is in SQLite: where an archive lies changes nothing in it."""
     config, unbroken = learning
-    killed_and_resumed(config, tmp_path / "run", moment, count)
+    killed_and_resumed(kept_at(config, archive_url), tmp_path / "run", moment, count)
     assert Store.in_folder(tmp_path / "run").digest() == unbroken
+
+
+@pytest.fixture(scope="module")
+def unbroken_script(script: CampaignConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the scripted campaign in SQLite."""
+    with closing(start(script, tmp_path_factory.mktemp("runs") / "unbroken")) as store:
+        return store.digest()
+
+
+@pytest.mark.parametrize(("moment", "count"), [("begun", 1), ("made", 1), ("propose", 3), ("assess", 5)])
+def test_a_scripted_campaign_killed_and_resumed_ends_the_same_in_each_database(
+    script: CampaignConfig, unbroken_script: str, tmp_path: Path, archive_url: str | None, moment: str, count: int
+) -> None:
+    killed_and_resumed(kept_at(script, archive_url), tmp_path / "run", moment, count)
+    assert Store.in_folder(tmp_path / "run").digest() == unbroken_script
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("method", ["propose", "assess", "reply to a read", "add_final"])
+def test_a_server_that_dies_loses_nothing(
+    script: CampaignConfig,
+    unbroken_script: str,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    config, folder = kept_at(script, server.url), tmp_path / "run"
+    name = "candidates" if method == "reply to a read" else method
+    work, calls = getattr(Store, name), Counter[str]()
+
+    def dying(self: Store, *arguments: Any) -> Any:
+        calls[name] += 1
+        if calls[name] == 2:
+            server.stop()
+        return work(self, *arguments)
+
+    monkeypatch.setattr(Store, name, dying)
+    rundir.new_folder(config, folder, "now")
+    with pytest.raises(HostError, match=r"see to it, then resume: nothing finished is lost") as caught:
+        run_campaign(folder, Progress(config))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(HostError, match="see to it, then resume"):
+        run_campaign(folder, Progress(config))
+    server.start()
+    run_campaign(folder, Progress(config))
+    assert Store.in_folder(folder).digest() == unbroken_script
 
 
 def killed_and_resumed(config: CampaignConfig, folder: Path, moment: str, count: int) -> None:
@@ -371,7 +433,8 @@ def killed_and_resumed(config: CampaignConfig, folder: Path, moment: str, count:
         check=False,
     )
     assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
-    assert Store.in_folder(folder).meta("state") is None
+    if moment != "begun":
+        assert Store.in_folder(folder, create=moment == "made").meta("state") is None
     run_campaign(folder, Progress(config))
 
 

@@ -28,8 +28,8 @@ def described(number: int, share: float | None, scale: float, rest: float, itera
     return one if share is None else replace(one, assessment=replace(one.assessment, descriptors=found))
 
 
-def mapped(everyone: list[Candidate], folder: Path) -> Cells:
-    store = Store.in_folder(folder, create=True)
+def mapped(everyone: list[Candidate], folder: Path, archive_url: str | None) -> Cells:
+    store = Store.in_folder(folder, create=True, server=archive_url)
     store.take_over(everyone)
     found = cells(store, ACROSS, DOWN)
     store.close()
@@ -45,7 +45,7 @@ programs = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(drawn=programs)
 def test_cells_and_their_holders_are_those_of_ribs(
-    drawn: list[tuple[int | None, float, float, int]], tmp_path_factory: pytest.TempPathFactory
+    drawn: list[tuple[int | None, float, float, int]], tmp_path_factory: pytest.TempPathFactory, archive_url: str | None
 ) -> None:
     drawn.sort(key=lambda one: one[3])
     everyone = [
@@ -55,7 +55,7 @@ def test_cells_and_their_holders_are_those_of_ribs(
     theirs = EliteMap(SECTION)
     for one in everyone:
         theirs.add(one)
-    found = mapped(everyone, tmp_path_factory.mktemp("map"))
+    found = mapped(everyone, tmp_path_factory.mktemp("map"), archive_url)
     held = {(cell.column * DOWN.cells + cell.row): (cell.program, cell.value) for cell in found.held}
     assert held == {elite.cell: (elite.candidate.program.id, elite.candidate.score) for elite in theirs.elites()}
     assert sum(cell.programs for cell in found.held) == sum(share is not None for share, *_ in drawn)
@@ -64,7 +64,7 @@ def test_cells_and_their_holders_are_those_of_ribs(
     assert found.growth == by_iteration
 
 
-def test_an_empty_archive_has_an_empty_map(tmp_path: Path) -> None:
-    found = mapped([candidate(1, None)], tmp_path)
+def test_an_empty_archive_has_an_empty_map(tmp_path: Path, archive_url: str | None) -> None:
+    found = mapped([candidate(1, None)], tmp_path, archive_url)
     assert (found.held, found.growth, found.size) == ((), {}, 24)
     assert ACROSS.borders == pytest.approx([-1 + 4 * at / 6 for at in range(7)])

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from engine import rundir
+from engine.config_file import build_config
+from engine.store import Store
+from tests.engine import conftest
+from tests.postgresql import Server
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -67,3 +76,38 @@ def test_a_mistake_is_one_line_before_any_work_and_leaves_the_folder_free(
     assert result.stderr.count("\n") == 1
     assert "tuning" not in result.stdout
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.full
+def test_a_run_in_postgresql_is_killed_resumed_listed_and_shown_as_one_in_a_file(
+    server: Server, programs_folder: Path, tmp_path: Path
+) -> None:
+    def told(*words: str) -> str:
+        done = mergewright(tmp_path, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    small = conftest.small_config.__wrapped__().model_dump(mode="json")  # type: ignore[attr-defined]
+    script = ["generator.kind=scripted", f"generator.script={programs_folder}", "campaign.iterations=1"]
+    lists, shown, digests = [], [], []
+    for name, place in (("file", []), ("database", [f"archive.url={server.url}"])):
+        folder = tmp_path / name
+        rundir.new_folder(build_config(small, [*script, *place]), folder, "now")
+        killed = [sys.executable, str(Path(__file__).with_name("dying_run.py")), str(folder), "assess", "4"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        assert subprocess.run(killed, env=environment, capture_output=True, check=False).returncode == -signal.SIGKILL
+        assert json.loads(told("status", str(folder), "--json"))["assessed"] == 4
+        told("resume", str(folder))
+        assert json.loads(told("status", str(folder), "--json"))["finished"]
+        rows = json.loads(told("archive", "list", str(folder), "--json"))
+        lists.append([(row["id"], row["verdict"], row["score"]) for row in rows])
+        facts = json.loads(told("archive", "show", str(folder), rows[0]["id"], "--json"))
+        shown.append((facts["source"], facts["descriptors"], facts["test"]))
+        with closing(Store.in_folder(folder)) as store:
+            digests.append(store.digest())
+    assert (tmp_path / "database" / "archive.url").is_file()
+    assert not (tmp_path / "database" / "archive.db").exists()
+    assert len(lists[0]) == 8
+    assert lists[0] == lists[1]
+    assert shown[0] == shown[1]
+    assert digests[0] == digests[1]

@@ -34,11 +34,11 @@ def made(number: int, fate: str, right: int, iteration: int) -> Candidate:
 @settings(max_examples=60, deadline=None)
 @given(drawn=drawn)
 def test_it_counts_what_a_plain_look_counts(
-    drawn: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory
+    drawn: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory, archive_url: str | None
 ) -> None:
     drawn.sort(key=lambda one: one[2])
     everyone = [made(number, *one) for number, one in enumerate(drawn, start=1)]
-    store = Store.in_folder(tmp_path_factory.mktemp("run"), create=True)
+    store = Store.in_folder(tmp_path_factory.mktemp("run"), create=True, server=archive_url)
     store.take_over(everyone)
     (waiting,) = store.propose(3, [candidate(99, None).program])
     found = overview(CampaignConfig(), store)
@@ -59,8 +59,8 @@ def test_it_counts_what_a_plain_look_counts(
     store.close()
 
 
-def test_the_human_made_merge_is_the_best_of_all_that_were_tried(tmp_path: Path) -> None:
-    store = Store.in_folder(tmp_path, create=True)
+def test_the_human_made_merge_is_the_best_of_all_that_were_tried(tmp_path: Path, archive_url: str | None) -> None:
+    store = Store.in_folder(tmp_path, create=True, server=archive_url)
     for name, kind, bits in (
         ("seed", "seed", "10"),
         ("ties", "human", "1100"),
@@ -79,8 +79,8 @@ def test_the_human_made_merge_is_the_best_of_all_that_were_tried(tmp_path: Path)
     )
 
 
-def test_the_pulse_changes_with_whatever_is_shown(tmp_path: Path) -> None:
-    store = Store.in_folder(tmp_path, create=True)
+def test_the_pulse_changes_with_whatever_is_shown(tmp_path: Path, archive_url: str | None) -> None:
+    store = Store.in_folder(tmp_path, create=True, server=archive_url)
     seen = [pulse(store)]
     assert pulse(store) == seen[0]
 

@@ -16,6 +16,7 @@ from engine.config_file import build_config, load_config
 from engine.rehearsal import Finding, rehearse
 from merges.errors import CheckpointError
 from merges.hub import Listing
+from tests.postgresql import Server
 
 OPENCHAT = locations.shipped("campaigns") / "openchat-7b.toml"
 
@@ -122,3 +123,18 @@ def test_the_command_ends_with_what_it_counted_and_with_the_code_of_a_mistake() 
     wrong = CliRunner().invoke(app, ["run", "--dry-run", "--set", "models.merge=nothing.*"])
     assert wrong.exit_code == 2
     assert any(line.startswith("WRONG     merge") for line in wrong.output.splitlines())
+
+
+def test_an_archives_server_is_asked_now_and_not_when_the_models_are_loaded() -> None:
+    found = told(build_config({"archive": {"url": "postgresql://me@/a?host=/nonexistent"}}))["archive"]
+    assert found.state == "wrong"
+    assert "the server does not serve us" in found.text
+    assert "archive" not in told(build_config({}))
+
+
+@pytest.mark.full
+def test_an_archives_server_that_would_take_it_is_told_and_left_as_it_is(server: Server) -> None:
+    before = server.sql("SELECT nspname FROM pg_namespace ORDER BY 1")
+    found = told(build_config({"archive": {"url": server.url}}))["archive"]
+    assert (found.state, found.text.startswith("PostgreSQL 1")) == ("ok", True)
+    assert server.sql("SELECT nspname FROM pg_namespace ORDER BY 1") == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,14 +54,17 @@ def candidates() -> list[Candidate]:
 
 
 @pytest.fixture(scope="module")
-def store(candidates: list[Candidate], tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store.in_folder(tmp_path_factory.mktemp("found"), create=True)
+def store(
+    candidates: list[Candidate], tmp_path_factory: pytest.TempPathFactory, archive_url: str | None
+) -> Iterator[Store]:
+    store = Store.in_folder(tmp_path_factory.mktemp("found"), create=True, server=archive_url)
     for number, one in enumerate(candidates, start=1):
         candidates[number - 1] = replace(one, number=number)
         store.propose(one.iteration, [one.program])
         store.assess(number, one.assessment)
     assert list(store.candidates()) == candidates
-    return store
+    yield store
+    store.close()
 
 
 def holds(c: Candidate, one: Condition) -> bool:
@@ -139,8 +143,8 @@ def test_the_database_finds_what_a_look_at_everyone_finds(
     assert list(found) == expected[query.offset : end]
 
 
-def test_more_than_a_database_takes_at_once(tmp_path: Path) -> None:
-    store = Store.in_folder(tmp_path, create=True)
+def test_more_than_a_database_takes_at_once(tmp_path: Path, archive_url: str | None) -> None:
+    store = Store.in_folder(tmp_path, create=True, server=archive_url)
     count = 2 * AT_ONCE + 1
     store.propose(1, [candidate(number, None).program for number in range(1, count + 1)])
     found, there = store.find(Query(sort="number", falling=True))

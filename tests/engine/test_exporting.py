@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import rundir
+from engine import discovered, rundir
 from engine.bundle import Entry
 from engine.bundle_claims import check_claims
 from engine.bundle_file import read_bundle
@@ -31,8 +31,7 @@ from tests.engine.conftest import Call
 @pytest.fixture(scope="module")
 def entry() -> Entry:
     """The shipped program's."""
-    (found,) = entries_of([find_program(SHIPPED)], Notes())
-    return found
+    return discovered.entries()[SHIPPED]
 
 
 def test_an_exported_file_passes_the_gate_with_its_id_and_says_what_it_is(entry: Entry, tmp_path: Path) -> None:

@@ -103,18 +103,23 @@ class Overview:
         return self.climb[-1] if self.climb else None
 
 
-def overview(config: CampaignConfig, store: Store) -> Overview:
-    """The run as it is now."""
+def overview(config: CampaignConfig, store: Store, *, imported: bool = False) -> Overview:
+    """The run as it is now.
+
+    Args:
+        imported: an import made it, and no campaign: nothing is planned but what came.
+    """
     with store.reading() as session:
         counted, marks = _counted(session), list(_marks(session))
         finals = session.scalar(select(func.count()).select_from(FinalRow)) or 0
     trials = store.trials()
     tuned = best_by_method(trials)
     iterations = tuple(_iterations(counted, marks))
+    proposed = sum(one.proposed for one in iterations)
     return Overview(
         finished=store.meta("state") is not None,
-        planned=config.campaign.iterations * config.campaign.programs,
-        proposed=sum(one.proposed for one in iterations),
+        planned=proposed if imported else config.campaign.iterations * config.campaign.programs,
+        proposed=proposed,
         assessed=sum(one.assessed for one in iterations),
         valid=sum(one.valid for one in iterations),
         iterations=iterations,

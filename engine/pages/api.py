@@ -10,7 +10,6 @@ from pydantic import StringConstraints
 
 from engine.cells import Axis, cells
 from engine.descriptors import NUMBERS
-from engine.overview import overview
 from engine.pages import answers
 from engine.pages.asking import MOST_CELLS, PAGE
 from engine.pages.runs import Run, Runs
@@ -53,13 +52,13 @@ def routes(runs: Runs) -> APIRouter:
     def list_runs() -> list[answers.RunAnswer]:
         """All runs that are shown."""
         runs.refresh()
-        return [answers.RunAnswer(**answers.run_answer(run, overview(run.config, run.store))) for run in runs]
+        return [answers.RunAnswer(**answers.run_answer(run, run.overview())) for run in runs]
 
     @router.get("/runs/{name}")
     def get_run(name: Name) -> answers.OverviewAnswer:
         """A run at a glance."""
         run = runs.named(name)
-        return answers.overview_answer(run, overview(run.config, run.store))
+        return answers.overview_answer(run, run.overview())
 
     @router.get("/runs/{name}/programs")
     def list_programs(

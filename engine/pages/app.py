@@ -23,7 +23,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from engine.cells import cells
 from engine.errors import EXIT_HOST, KNOWN_ERRORS, ConfigError, UnknownNameError, exit_code
-from engine.overview import overview, pulse
+from engine.overview import pulse
 from engine.pages import api
 from engine.pages.asking import PAGE, Asked, axes
 from engine.pages.guard import Guard
@@ -63,7 +63,7 @@ def _add_pages(app: FastAPI, runs: Runs) -> None:
     @page("/")
     def index() -> Response:
         runs.refresh()
-        seen = [(run, overview(run.config, run.store)) for run in runs]
+        seen = [(run, run.overview()) for run in runs]
         return _html("runs.html", {"seen": seen, "broken": runs.broken})
 
     @page("/beside")

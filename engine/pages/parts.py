@@ -12,7 +12,6 @@ from engine.cells import Cells
 from engine.comparing import Comparison, by_family
 from engine.descriptors import NUMBERS
 from engine.finale import Row
-from engine.overview import overview
 from engine.pages.charts import STYLES, climbs, histograms
 from engine.pages.runs import Run
 from engine.records import Candidate, Effect
@@ -31,7 +30,7 @@ Values = dict[str, object]
 
 def glance_part(run: Run) -> Values:
     """A run at a glance."""
-    seen = overview(run.config, run.store)
+    seen = run.overview()
     return {
         "run": run,
         "seen": seen,
@@ -43,7 +42,7 @@ def glance_part(run: Run) -> Values:
 
 def beside_part(runs: Sequence[Run]) -> Values:
     """Several runs side by side."""
-    seen = [(run, overview(run.config, run.store)) for run in runs]
+    seen = [(run, run.overview()) for run in runs]
     drawn = [run.name for run, facts in seen if facts.climb]
     firsts = {run.name: [r for r in run.finals() if (r.final.kind, r.final.rank) == ("discovered", 1)] for run in runs}
     return {

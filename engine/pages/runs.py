@@ -16,6 +16,7 @@ from engine.comparing import Comparison, compare_scores
 from engine.config import CampaignConfig
 from engine.errors import EngineError, UnknownNameError
 from engine.finale import Row
+from engine.overview import Overview, overview
 from engine.programs import run_folders
 from engine.records import Candidate
 from engine.store import Store
@@ -43,6 +44,15 @@ class Run:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _problems: tuple[Problem, ...] | None = None
     _finals: tuple[int, list[Row]] = (0, [])
+
+    @property
+    def imported(self) -> bool:
+        """Whether an import made it, and no campaign."""
+        return rundir.imported(self.folder)
+
+    def overview(self) -> Overview:
+        """It at a glance, as it is now."""
+        return overview(self.config, self.store, imported=self.imported)
 
     def problems(self, count: int) -> tuple[Problem, ...]:
         """The dev problems, in order; none where they cannot be read here, or are not as many any more as were asked.

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from benchmarks.scores import Score
 from engine.descriptors import NUMBERS, Descriptors
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
-from engine.schema import CandidateRow, DescriptorRow, ScoreRow, SketchRow
+from engine.schema import CandidateRow, DescriptorRow, ParentRow, ScoreRow, SketchRow
 
 AT_ONCE = 500
 """Rows asked for by their numbers at once: databases bound the values of a question."""
@@ -37,6 +37,11 @@ def candidate_row(number: int, iteration: int, program: Program) -> CandidateRow
         score_seconds=0.0,
         peak_memory_bytes=0,
     )
+
+
+def parent_rows(number: int, program: Program) -> list[ParentRow]:
+    """What a proposed program was written from."""
+    return [ParentRow(number=number, place=place, parent=parent) for place, parent in enumerate(program.parents)]
 
 
 _COPIED = (
@@ -82,6 +87,16 @@ def candidates_of(session: Session, rows: Sequence[CandidateRow]) -> Iterator[Ca
         known = {row.program_id: _descriptors(row, sketch[row.program_id]) for row in described}
         for row in some:
             yield _candidate(row, None if row.value is None else score[row.number], known.get(row.program_id))
+
+
+def numbered(session: Session, numbers: Sequence[int]) -> Iterator[Candidate]:
+    """The candidates of these numbers, in this order; those that are not there are left out."""
+    found: dict[int, Candidate] = {}
+    for at in range(0, len(numbers), AT_ONCE):
+        some = numbers[at : at + AT_ONCE]
+        rows = session.scalars(select(CandidateRow).where(CandidateRow.number.in_(some))).all()
+        found |= {one.number: one for one in candidates_of(session, rows)}
+    return (found[number] for number in numbers if number in found)
 
 
 def _descriptors(row: DescriptorRow, sketch: Sequence[float]) -> Descriptors:

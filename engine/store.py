@@ -23,13 +23,15 @@ from benchmarks.statistics import ItemBits
 from engine import migrations
 from engine.descriptors import Descriptors
 from engine.errors import HostError, RunError
+from engine.lineage import standing_for
 from engine.records import Assessment, Candidate, Effect, Final, Outcome, Program, ProgramId, Trial
 from engine.rows import (
-    AT_ONCE,
     candidate_row,
     candidates_of,
     complete,
     keep_descriptors,
+    numbered,
+    parent_rows,
     score_from_json,
     score_to_json,
 )
@@ -48,7 +50,7 @@ from engine.schema import (
     VerdictRow,
     connect,
 )
-from engine.search import Query, selected
+from engine.search import LARGEST_NUMBER, Query, ids_beginning, selected
 
 
 @contextmanager
@@ -128,6 +130,8 @@ class Store:
             last = session.query(CandidateRow).count()
             rows = [candidate_row(last + at, iteration, program) for at, program in enumerate(programs, start=1)]
             session.add_all(rows)
+            for row, program in zip(rows, programs, strict=True):
+                session.add_all(parent_rows(row.number, program))
             return tuple(candidates_of(session, rows))
 
     def assess(self, number: int, assessment: Assessment) -> None:
@@ -145,7 +149,7 @@ class Store:
             rows = []
             for at, one in enumerate(candidates, start=1):
                 row = candidate_row(last + at, one.iteration, one.program)
-                session.add(row)
+                session.add_all([row, *parent_rows(row.number, one.program)])
                 complete(session, row, one.assessment)
                 rows.append(replace(one, number=row.number))
             return tuple(rows)
@@ -169,12 +173,22 @@ class Store:
         with self._read() as session:
             count = session.scalar(select(func.count()).select_from(wanted.order_by(None).subquery())) or 0
             numbers = list(session.scalars(wanted.limit(query.limit).offset(query.offset or None)))
-            found: dict[int, Candidate] = {}
-            for at in range(0, len(numbers), AT_ONCE):
-                some = numbers[at : at + AT_ONCE]
-                rows = session.scalars(select(CandidateRow).where(CandidateRow.number.in_(some))).all()
-                found |= {one.number: one for one in candidates_of(session, rows)}
-        return tuple(found[number] for number in numbers), count
+            return tuple(numbered(session, numbers)), count
+
+    def ids(self, beginning: str) -> list[ProgramId]:
+        """Ids of the programs whose id begins with a text, sorted."""
+        with self._read() as session:
+            return list(session.scalars(ids_beginning(beginning)))
+
+    def program(self, program_id: ProgramId) -> Candidate | None:
+        """The candidate that stands for a program (`lineage.Relative.again`); None where nobody has the id."""
+        with self._read() as session:
+            return next(numbered(session, list(session.scalars(standing_for(program_id)))), None)
+
+    def candidate(self, number: int) -> Candidate | None:
+        """Candidate `number`, or None."""
+        with self._read() as session:
+            return next(numbered(session, [number] if 0 < number <= LARGEST_NUMBER else []), None)
 
     def add_effects(self, program_id: ProgramId, found: Sequence[Effect]) -> None:
         """Remember what a program makes of each tensor of the campaign's models."""

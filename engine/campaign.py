@@ -97,4 +97,4 @@ def learn(bench: Bench, proposer: Proposer, folder: Path, store: Store, iteratio
         report = Update(bench, generator, folder, store, progress.check).run(iteration, proposer.source)
     store.add_update(iteration, bench.config.learn.method, report)
     proposer.adopt_latest()
-    progress.learnt()
+    progress.learnt(iteration, {"method": bench.config.learn.method, **report})

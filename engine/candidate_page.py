@@ -27,7 +27,7 @@ def candidate_page(
     """All there is to know of one candidate.
 
     Args:
-        related: see `engine.summary.lineage`.
+        related: see `engine.lineage.related`.
         final: its test score, if it was a finalist.
     """
     assessment = candidate.assessment

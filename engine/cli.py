@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import sys
 from typing import Annotated, NoReturn
 
@@ -58,6 +59,8 @@ def main() -> NoReturn:
     atexit.register(
         gc.freeze
     )  # looking for cycles among torch's objects takes half a second, and the process ends anyway
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets a ? for a sign that it lacks
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.cli_lineage import nobody_of, show_lineage, within_families
 from engine.cli_portable import export_programs, import_programs, show_shipped
 
 if TYPE_CHECKING:
     from engine.records import Candidate
 
 archive_app = typer.Typer(no_args_is_help=True, help="Browse the archive of a run.")
+
+archive_app.command("lineage")(show_lineage)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
@@ -44,6 +46,11 @@ def list_candidates(
         list[str] | None, typer.Option(help="Only programs that call it, such as svd or kthvalue. Repeatable.")
     ] = None,
     text: Annotated[str, typer.Option(help="Only programs with this in their text, whatever the case.")] = "",
+    ancestors_of: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only what this program comes from: shown in its prompt, or before."),
+    ] = None,
+    descendants_of: Annotated[str | None, typer.Option(metavar="ID", help="Only what comes from this program.")] = None,
 ) -> None:
     """List and search candidates, failures included; best first, those that a race stopped after all that were asked everything.
 
@@ -66,16 +73,23 @@ def list_candidates(
         sort=sort.removeprefix("-") if sort else None,
         falling=bool(sort) and str(sort).startswith("-"),
         limit=limit,
+        ancestors_of=ancestors_of,
+        descendants_of=descendants_of,
     )
     found: list[Candidate] = []
     run_of: dict[int, str] = {}
     count = 0
+    missed = []
     for run in runs:
         with closing(Store.in_folder(locations.run_folder(run))) as store:
-            some, there = store.find(query)
+            asked = within_families(query, store, run)
+            some, there = store.find(asked) if asked else ((), 0)
+        missed += [run] if asked is None else []
         found += some
         run_of |= {id(c): run for c in some}
         count += there
+    if missed == runs:
+        raise nobody_of(query, runs)
     rows = [(run_of[id(c)], c) for c in in_order(found, query)]
     if as_json:
         print(json.dumps([{"run": run, **candidate_row(c)} for run, c in rows]))
@@ -101,19 +115,16 @@ def show(
     """
     from engine import locations, rundir, tables
     from engine.candidate_page import candidate_page, effect_table
+    from engine.lineage import related
+    from engine.programs import choose
     from engine.store import Store
-    from engine.summary import candidate_facts, final_facts, lineage
+    from engine.summary import candidate_facts, final_facts
 
     folder = locations.run_folder(run)
-    store = Store.in_folder(folder)
     config = rundir.read_config(folder)
-    try:
-        candidates, updates = store.candidates(), store.updates()
-        rows = tables.final_rows(config, store)
-    finally:
-        store.close()
-    chosen = _choose(candidates, program, run)
-    related = lineage(candidates, updates, chosen)
+    with closing(Store.in_folder(folder)) as store:
+        chosen = choose(store, program, run)
+        kin, rows = related(store, chosen), tables.final_rows(config, store)
     final = next((r for r in rows if (r.final.kind, r.final.name) == ("discovered", chosen.program.id)), None)
     if not effect:
         found = None
@@ -122,11 +133,11 @@ def show(
 
         found = known_effects(folder, config, chosen.program)
     if as_json:
-        facts = {**candidate_facts(chosen, related), "test": final_facts(final) if final else None}
+        facts = {**candidate_facts(chosen, kin), "test": final_facts(final) if final else None}
         print(json.dumps(facts | ({} if found is None else {"effect": [asdict(one) for one in found]})))
         return
     console = tables.wide_console()
-    console.print(candidate_page(chosen, related, final))
+    console.print(candidate_page(chosen, kin, final))
     if found is not None:
         console.print(effect_table(found))
 
@@ -147,8 +158,7 @@ def diff_programs(
     from engine import locations, rundir, tables
     from engine.comparing import by_family, compare
     from engine.diff_page import comparison_table, diff_table
-    from engine.errors import UnknownNameError
-    from engine.programs import find_program
+    from engine.programs import choose, find_program, look_up
     from engine.store import Store
     from engine.suites import open_suite, problems_of, weights_of
     from engine.summary import comparison_facts
@@ -156,13 +166,8 @@ def diff_programs(
 
     folder = locations.run_folder(run)
     with closing(Store.in_folder(folder)) as store:
-        candidates, suites = store.candidates(), store.meta("suites")
-    one = _choose(candidates, first, run)
-    try:
-        other: Candidate | None = _choose(candidates, second, run)
-        source = other.program.source if other else ""
-    except UnknownNameError:
-        other, source = None, find_program(second).source
+        one, other, suites = choose(store, first, run), look_up(store, second, run), store.meta("suites")
+    source = other.program.source if other else find_program(second).source
     changes = diff(one.program.source, source)
     weights = weights_of(suites["dev"]) if suites else None
     config = rundir.read_config(folder)
@@ -242,21 +247,3 @@ def _candidates(run: str) -> list[Candidate]:
         return list(store.candidates())
     finally:
         store.close()
-
-
-def _choose(candidates: Sequence[Candidate], reference: str, run: str) -> Candidate:
-    from engine.errors import UnknownNameError
-
-    by_id = [c for c in candidates if c.program.id.startswith(reference)] if len(reference) >= 4 else []
-    by_number = [c for c in candidates if reference.isdecimal() and c.number == int(reference)] if not by_id else []
-    ids = {c.program.id for c in by_id}
-    if len(ids) > 1:
-        raise UnknownNameError(
-            f"program '{reference}': expected the beginning of one id, got that of {len(ids)}: {', '.join(sorted(ids)[:4])}; give more of it"
-        )
-    found = by_id or by_number
-    if not found:
-        raise UnknownNameError(
-            f"program '{reference}': expected an id or number of '{run}', got none; `mergewright archive list {run}` shows them"
-        )
-    return found[0]

@@ -24,6 +24,7 @@ Unsafe = Annotated[
         "--unsafe-no-isolation", help="Run programs even where the machine isolates nothing (see mergewright doctor)."
     ),
 ]
+Plain = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard, as into a file or a pipe.")]
 MaxHours = Annotated[float | None, typer.Option(help="Stop in order after so many hours; `resume` goes on.")]
 
 
@@ -38,6 +39,7 @@ def run(
         bool, typer.Option("--dry-run", help="Only say what it would do, what is there and what is missing.")
     ] = False,
     unsafe: Unsafe = False,
+    plain: Plain = False,
 ) -> None:
     """Run a discovery campaign; without arguments the pocket campaign.
 
@@ -53,7 +55,7 @@ def run(
         return
     folder = rundir.new_folder(config, out, datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
     try:
-        _go(folder, config, allow_none=unsafe)
+        _go(folder, config, allow_none=unsafe, plain=plain)
     finally:
         rundir.discard_if_unborn(folder)
 
@@ -62,6 +64,7 @@ def resume(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
     max_hours: MaxHours = None,
     unsafe: Unsafe = False,
+    plain: Plain = False,
 ) -> None:
     """Go on with a run that was stopped or killed; it ends as if it had never been.
 
@@ -74,7 +77,7 @@ def resume(
     config = rundir.read_config(folder)
     if max_hours is not None:
         config = build_config(config.model_dump(mode="json"), [f"campaign.max_hours={max_hours}"])
-    _go(folder, config, allow_none=unsafe)
+    _go(folder, config, allow_none=unsafe, plain=plain)
 
 
 def status(
@@ -159,7 +162,7 @@ def _resumable(reference: str) -> Path:
     return locations.run_folder(reference)
 
 
-def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
+def _go(folder: Path, config: CampaignConfig, *, allow_none: bool, plain: bool) -> None:
     """Run the campaign in `folder` with live progress, then print what it found."""
     from engine import tables
     from engine.campaign import run_campaign
@@ -171,12 +174,14 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool) -> None:
 
     console = wide_console()
     quiet_libraries()
-    progress = Progress(config, console, resume_hint=f"mergewright resume {folder}")
+    go_on_by = f"mergewright resume {folder}"
+    progress = Progress(config, console, resume_hint=go_on_by, plain=plain, folder=str(folder))
     console.print(
         f"Campaign {config.campaign.name}: {config.campaign.iterations} × {config.campaign.programs} programs; archive {folder}",
         highlight=False,
     )
-    with stopping_in_order(progress.request_stop, f"mergewright resume {folder}"):
+    stopping = stopping_in_order(progress.request_stop, go_on_by, tell=progress.tell, farewell=progress.farewell)
+    with stopping, progress:
         run_campaign(folder, progress, allow_none=allow_none)
     store = Store.in_folder(folder)
     try:

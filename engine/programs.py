@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 from engine import archive_place, locations
 from engine.config import SandboxSection
 from engine.errors import EngineError, UnknownNameError
-from engine.records import Candidate
+from engine.records import Candidate, ProgramId
 from merges import library
 
 if TYPE_CHECKING:
     from engine.bundle import Entry
+    from engine.store import Store
 
 MIN_ID_CHARACTERS = 4
 """Shorter beginnings of an id are not looked up: they would fit too many programs."""
+
+_MOST_LISTED = 4  # programs that one beginning fits
+_MOST_DIGITS = 10  # of a candidate's number: Python refuses to read some longer ones
 
 
 @dataclass(frozen=True)
@@ -54,20 +58,19 @@ def find_program(reference: str) -> Found:
         return Found(library.source(reference), f"library:{reference}")
     run, named, beginning = reference.rpartition("#")
     folders = [locations.run_folder(run)] if named else run_folders()
-    matches, unread = _matching(folders, beginning)
     shipped = [] if named else _shipped(beginning)
-    places: dict[str, list[str]] = {}
-    for folder, candidate in matches:
-        places.setdefault(candidate.program.id, []).append(str(folder))
+    places: dict[ProgramId, list[Path | None]] = {}  # None: among those that ship
+    unread: list[str] = []
+    for folder in folders:
+        for program_id in _ids(folder, beginning, unread):
+            places.setdefault(program_id, []).append(folder)
     for entry in shipped:
-        places.setdefault(entry.id, []).append("shipped")
+        places.setdefault(entry.id, []).append(None)
     if len(places) > 1:
-        listed = "; ".join(f"{id} in {', '.join(dict.fromkeys(where))}" for id, where in sorted(places.items())[:8])
-        raise UnknownNameError(
-            f"program '{reference}': expected the beginning of one id, got that of {len(places)}: {listed}; give more of it"
-        )
-    if matches:
-        return _from_archive(*matches[0])
+        raise _several(reference, places)
+    for program_id, (first, *_) in places.items():
+        if first is not None:
+            return _from_archive(first, program_id)
     if shipped:
         merge = shipped[0].measured.merge if shipped[0].measured else None
         return Found(shipped[0].source, f"shipped:{shipped[0].id}", merge, shipped=True)
@@ -78,10 +81,10 @@ def find_program(reference: str) -> Found:
     )
 
 
-def _from_archive(folder: Path, candidate: Candidate) -> Found:
+def _from_archive(folder: Path, program_id: ProgramId) -> Found:
     from engine.rundir import read_config
 
-    config, origin = read_config(folder), f"archive:{folder.name}#{candidate.program.id}"
+    candidate, config, origin = _program(folder, program_id), read_config(folder), f"archive:{folder.name}#{program_id}"
     return Found(candidate.program.source, origin, config.models.merge, config.sandbox, folder)
 
 
@@ -108,22 +111,78 @@ def _from_file(path: Path) -> Found:
         ) from error
 
 
-def _matching(folders: Iterable[Path], beginning: str) -> tuple[list[tuple[Path, Candidate]], list[str]]:
-    """Candidates whose id begins so, with their runs' folders; and of archives that cannot be read, why."""
-    found: list[tuple[Path, Candidate]] = []
-    unread: list[str] = []
+def choose(store: Store, reference: str, run: str) -> Candidate:
+    """The candidate of an archive that a user means, see `look_up`.
+
+    Raises:
+        UnknownNameError: there is none, or several programs fit.
+    """
+    found = look_up(store, reference, run)
+    if found is None:
+        raise UnknownNameError(
+            f"program '{reference}': expected an id or number of '{run}', got none; `mergewright archive list {run}` shows them"
+        )
+    return found
+
+
+def look_up(store: Store, reference: str, run: str) -> Candidate | None:
+    """The candidate that stands for the program whose id begins so, or else the one of that number; None where there is neither.
+
+    Args:
+        run: what the user calls the archive.
+
+    Raises:
+        UnknownNameError: the ids of several programs begin so.
+    """
+    ids = store.ids(reference) if len(reference) >= MIN_ID_CHARACTERS else []
+    if len(ids) > 1:
+        found = (store.program(one) for one in ids[:_MOST_LISTED])
+        raise _ambiguous(reference, len(ids), {c.program.id: [f"candidate {c.number} of {run}"] for c in found if c})
+    number = int(reference) if reference.isdecimal() and len(reference) <= _MOST_DIGITS else 0
+    return store.program(ids[0]) if ids else store.candidate(number)
+
+
+def _several(reference: str, places: Mapping[ProgramId, Sequence[Path | None]]) -> UnknownNameError:
+    listed = {}
+    for one in sorted(places)[:_MOST_LISTED]:
+        listed[one] = [
+            "shipped" if folder is None else f"candidate {_program(folder, one).number} of {folder}"
+            for folder in places[one]
+        ]
+    return _ambiguous(reference, len(places), listed)
+
+
+def _ambiguous(reference: str, count: int, listed: Mapping[ProgramId, Sequence[str]]) -> UnknownNameError:
+    """An id's beginning that fits several programs, with a few of them and where each lies."""
+    texts = [f"{one} ({', '.join(where)})" for one, where in listed.items()]
+    more = f" and {count - len(texts)} more" if count > len(texts) else ""
+    return UnknownNameError(
+        f"program '{reference}': expected the beginning of one id, got that of {count}: {', '.join(texts)}{more}; give more of it"
+    )
+
+
+def _ids(folder: Path, beginning: str, unread: list[str]) -> list[ProgramId]:
+    """Ids in a run's archive that begin so; of one that cannot be read, none, and `unread` is told why."""
     if len(beginning) < MIN_ID_CHARACTERS:
-        return found, unread
+        return []
     from engine.store import Store  # the database library is slow to import, and most references need none
 
-    for folder in folders:
-        try:
-            with closing(Store.in_folder(folder)) as store:
-                found += [(folder, c) for c in store.candidates() if c.program.id.startswith(beginning)]
-        except EngineError as error:  # a broken archive, or one out of reach, is no reason to refuse the good ones
-            unread.append(str(error))
-    return found, unread
+    try:
+        with closing(Store.in_folder(folder)) as store:
+            return store.ids(beginning)
+    except EngineError as error:  # a broken archive, or one out of reach, is no reason to refuse the good ones
+        unread.append(str(error))
+        return []
 
 
 def _also(unread: list[str]) -> str:
     return f" (not searched: {'; '.join(unread)})" if unread else ""
+
+
+def _program(folder: Path, program_id: ProgramId) -> Candidate:
+    from engine.store import Store
+
+    with closing(Store.in_folder(folder)) as store:
+        found = store.program(program_id)
+    assert found is not None, "it was found a moment ago, and nothing is ever taken out"
+    return found

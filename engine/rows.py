@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from benchmarks.scores import Score
 from engine.descriptors import NUMBERS, Descriptors
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
-from engine.schema import CandidateRow, DescriptorRow, ScoreRow, SketchRow
+from engine.schema import CandidateRow, DescriptorRow, ParentRow, ScoreRow, SketchRow
 
 AT_ONCE = 500
 """Rows asked for by their numbers at once: databases bound the values of a question."""
@@ -37,6 +37,11 @@ def candidate_row(number: int, iteration: int, program: Program) -> CandidateRow
         score_seconds=0.0,
         peak_memory_bytes=0,
     )
+
+
+def parent_rows(number: int, program: Program) -> list[ParentRow]:
+    """What a proposed program was written from."""
+    return [ParentRow(number=number, place=place, parent=parent) for place, parent in enumerate(program.parents)]
 
 
 _COPIED = (
@@ -82,6 +87,16 @@ def candidates_of(session: Session, rows: Sequence[CandidateRow]) -> Iterator[Ca
             yield _candidate(row, score.get(row.number), known.get(row.program_id))
 
 
+def numbered(session: Session, numbers: Sequence[int]) -> Iterator[Candidate]:
+    """The candidates of these numbers, in this order; those that are not there are left out."""
+    found: dict[int, Candidate] = {}
+    for at in range(0, len(numbers), AT_ONCE):
+        some = numbers[at : at + AT_ONCE]
+        rows = session.scalars(select(CandidateRow).where(CandidateRow.number.in_(some))).all()
+        found |= {one.number: one for one in candidates_of(session, rows)}
+    return (found[number] for number in numbers if number in found)
+
+
 def _descriptors(row: DescriptorRow, sketch: Sequence[float]) -> Descriptors:
     numbers = {name: getattr(row, name) for name in NUMBERS}
     return Descriptors(numbers, tuple(row.weights), tuple(row.operations.split()), tuple(sketch))
@@ -117,6 +132,35 @@ def _candidate(row: CandidateRow, score: Score | None, descriptors: Descriptors 
         descriptors=descriptors if row.behaviour and not row.duplicate_of else None,
     )
     return Candidate(row.number, row.iteration, program, assessment)
+
+
+def repeated(candidate: Candidate) -> list[Any]:
+    """Of a candidate, what a resumed run must repeat: all but times and memory."""
+    a, p = candidate.assessment, candidate.program
+    proposed = [
+        candidate.number,
+        candidate.iteration,
+        p.id,
+        p.source,
+        p.text,
+        p.prompt,
+        p.generator,
+        list(p.parents),
+        p.task,
+        p.judged,
+    ]
+    fate = [
+        a.outcome,
+        a.reason,
+        a.detail,
+        a.line,
+        a.rule,
+        a.duplicate_of,
+        a.behaviour,
+        a.sha256,
+        a.descriptors and vars(a.descriptors),
+    ]
+    return [proposed + fate, score_to_json(a.score) if a.score else None]
 
 
 def score_to_json(score: Score) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Double, Float, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, Double, Float, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 from engine.storable import AnyText
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The newest revision in `migrations/versions`."""
 
 
@@ -40,9 +40,10 @@ class CandidateRow(Base):
     searched and sorted by: the share, its interval, of how many problems how many were asked, and the share less 1 where a race stopped it."""
 
     __tablename__ = "candidates"
+    __table_args__ = (Index("ix_candidates_program_id", "program_id", "outcome"),)  # who stands for a program
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     iteration: Mapped[int] = mapped_column(Integer, index=True)
-    program_id: Mapped[str] = mapped_column(_short(32), index=True)
+    program_id: Mapped[str] = mapped_column(_short(32))
     source: Mapped[str] = mapped_column(AnyText)
     origin: Mapped[str] = mapped_column(_short(32))
     generator: Mapped[str] = mapped_column(_short(32))
@@ -57,7 +58,7 @@ class CandidateRow(Base):
     detail: Mapped[str | None] = mapped_column(AnyText)
     line: Mapped[int | None]
     rule: Mapped[str | None] = mapped_column(_short(64))
-    duplicate_of: Mapped[str | None] = mapped_column(_short(32))
+    duplicate_of: Mapped[str | None] = mapped_column(_short(32), index=True)
     behaviour: Mapped[str | None] = mapped_column(_short(64), index=True)
     sha256: Mapped[str | None] = mapped_column(_short(64))
     value: Mapped[float | None] = mapped_column(Float, index=True)
@@ -70,6 +71,15 @@ class CandidateRow(Base):
     score_seconds: Mapped[float]
     peak_memory_bytes: Mapped[int] = mapped_column(Integer().with_variant(BigInteger(), "postgresql"))
     isolation: Mapped[str | None] = mapped_column(_short(16))
+
+
+class ParentRow(Base):
+    """One parent of a candidate, as in its `parents`, in a row of its own: who was written from a program is asked by the parent's id."""
+
+    __tablename__ = "parents"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    place: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    parent: Mapped[str] = mapped_column(_short(32), index=True)
 
 
 class ScoreRow(Base):

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, false, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from engine.descriptors import NUMBERS
 from engine.errors import ConfigError
+from engine.lineage import ancestors_of, descendants_of
 from engine.ranking import best_first
-from engine.records import Candidate, Outcome
+from engine.records import Candidate, Outcome, ProgramId
 from engine.schema import CandidateRow, DescriptorRow
 from engine.storable import escape
 
@@ -34,6 +35,11 @@ CONDITION_PATTERN = (
     rf"^\s*({'|'.join(NAMES)})\s*(>=|<=|>|<|=)\s*[-+]?([0-9]+([.][0-9]*)?|[.][0-9]+)(e[-+]?[0-9]+)?\s*%?\s*$"
 )
 """What `condition` takes, as a regular expression for those who describe it."""
+
+LARGEST_NUMBER = 2**31 - 1
+"""Of a candidate: what its column holds in every database."""
+
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {">=": ge, "<=": le, ">": gt, "<": lt, "=": eq}
 _CONDITION = re.compile(r"\s*([a-z_]+)\s*(>=|<=|>|<|=)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*(%?)\s*")
@@ -83,6 +89,7 @@ class Query:
         sort: a name out of NAMES; None: as `ranking.best_first` has it.
         falling: the largest first, where `sort` is given.
         limit, offset: how many, after how many; limit None: all.
+        ancestors_of, descendants_of: whole ids; of the families of these programs (`lineage.family`), who came before them or after them. None: anybody.
     """
 
     verdict: str | None = None
@@ -95,6 +102,8 @@ class Query:
     falling: bool = False
     limit: int | None = None
     offset: int = 0
+    ancestors_of: ProgramId | None = None
+    descendants_of: ProgramId | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that nobody knows.
@@ -146,6 +155,14 @@ def selected(query: Query, database: str) -> Select[Any]:
     return found.where(*_conditions(query, database)).order_by(*_order(query))
 
 
+def ids_beginning(text: str) -> Select[Any]:
+    """The ids that begin with a text, each once, sorted. A range and not a pattern: it is what an index answers. Ids are hex digits, so what has others begins none."""
+    found = select(CandidateRow.program_id).distinct().order_by(CandidateRow.program_id)
+    if not set(text) <= _HEX_DIGITS:
+        return found.where(false())
+    return found.where(CandidateRow.program_id >= text, CandidateRow.program_id < text + "g")
+
+
 def _conditions(query: Query, database: str) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     for column, value in (
@@ -161,6 +178,10 @@ def _conditions(query: Query, database: str) -> list[ColumnElement[bool]]:
         source = CandidateRow.source
         anywhere = source.contains if database == "sqlite" else source.collate("C").icontains
         wanted.append(anywhere(query.text, autoescape=True))
+    if query.ancestors_of is not None:
+        wanted.append(CandidateRow.number.in_(ancestors_of(query.ancestors_of)))
+    if query.descendants_of is not None:
+        wanted.append(CandidateRow.number.in_(descendants_of(query.descendants_of)))
     wanted += [DescriptorRow.operations.contains(f" {name} ", autoescape=True) for name in query.operations]
     wanted += [_COMPARISONS[one.comparison](_column(one.name), one.value) for one in query.conditions]
     return wanted

@@ -15,18 +15,33 @@ from contextlib import contextmanager, suppress
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def say(line: str) -> None:
+    """A line on standard error, past Python's own streams."""
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, f"\n{line}\n".encode())
+
+
 @contextmanager
-def stopping_in_order(request_stop: Callable[[str], None], go_on_by: str) -> Iterator[None]:
+def stopping_in_order(
+    request_stop: Callable[[str], None],
+    go_on_by: str,
+    *,
+    tell: Callable[[str], None] = say,
+    farewell: Callable[[str], None] = say,
+) -> Iterator[None]:
     """While it is open, Ctrl-C (or TERM) asks for a stop; a second one ends the process, as a kill would: the archive is made for that, and the processes
     that serve this one end when it is gone. Main thread only.
 
     Args:
         request_stop: given the reason; called in another thread.
         go_on_by: the command that goes on.
+        tell, farewell: show a line, while the run goes on and as the last thing that the process does; called in another thread.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
-    watcher = threading.Thread(target=_watch, args=(read, request_stop, go_on_by), name="signals", daemon=True)
+    watcher = threading.Thread(
+        target=_watch, args=(read, request_stop, go_on_by, tell, farewell), name="signals", daemon=True
+    )
     handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     watcher.start()
@@ -41,20 +56,21 @@ def stopping_in_order(request_stop: Callable[[str], None], go_on_by: str) -> Ite
         os.close(read)
 
 
-def _watch(read: int, request_stop: Callable[[str], None], go_on_by: str) -> None:
+def _watch(
+    read: int,
+    request_stop: Callable[[str], None],
+    go_on_by: str,
+    tell: Callable[[str], None],
+    farewell: Callable[[str], None],
+) -> None:
     """Act on every byte, a signal's number, until the pipe is closed."""
     asked = False
     while numbers := os.read(read, 1):
         if numbers[0] not in SIGNALS:
             continue
         if asked:
-            _say(f"stopped at once; nothing finished is lost. Go on with: {go_on_by}")
+            farewell(f"stopped at once; nothing finished is lost. Go on with: {go_on_by}")
             os._exit(130)
         asked = True
         request_stop("Ctrl-C" if numbers[0] == signal.SIGINT else "asked to end")
-        _say("stopping when the step in work is done; Ctrl-C again stops at once")
-
-
-def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal may be gone
-        os.write(2, f"\n{line}\n".encode())
+        tell("stopping when the step in work is done; Ctrl-C again stops at once")

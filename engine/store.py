@@ -24,13 +24,16 @@ from engine import archive_faults, archive_place, migrations
 from engine.connecting import Writer, check_server, connect, for_reading, for_writing
 from engine.descriptors import Descriptors
 from engine.errors import RunError
+from engine.lineage import standing_for
 from engine.records import Assessment, Candidate, Effect, Final, Outcome, Program, ProgramId, Trial
 from engine.rows import (
-    AT_ONCE,
     candidate_row,
     candidates_of,
     complete,
     keep_descriptors,
+    numbered,
+    parent_rows,
+    repeated,
     score_from_json,
     score_to_json,
 )
@@ -48,7 +51,7 @@ from engine.schema import (
     UpdateRow,
     VerdictRow,
 )
-from engine.search import Query, selected
+from engine.search import LARGEST_NUMBER, Query, ids_beginning, selected
 
 
 class Store:
@@ -134,6 +137,8 @@ class Store:
             last = session.query(CandidateRow).count()
             rows = [candidate_row(last + at, iteration, program) for at, program in enumerate(programs, start=1)]
             session.add_all(rows)
+            for row, program in zip(rows, programs, strict=True):
+                session.add_all(parent_rows(row.number, program))
             return tuple(candidates_of(session, rows))
 
     def assess(self, number: int, assessment: Assessment) -> None:
@@ -151,7 +156,7 @@ class Store:
             rows = []
             for at, one in enumerate(candidates, start=1):
                 row = candidate_row(last + at, one.iteration, one.program)
-                session.add(row)
+                session.add_all([row, *parent_rows(row.number, one.program)])
                 complete(session, row, one.assessment)
                 rows.append(replace(one, number=row.number))
             return tuple(rows)
@@ -175,12 +180,22 @@ class Store:
         with self._read() as session:
             count = session.scalar(select(func.count()).select_from(wanted.order_by(None).subquery())) or 0
             numbers = list(session.scalars(wanted.limit(query.limit).offset(query.offset or None)))
-            found: dict[int, Candidate] = {}
-            for at in range(0, len(numbers), AT_ONCE):
-                some = numbers[at : at + AT_ONCE]
-                rows = session.scalars(select(CandidateRow).where(CandidateRow.number.in_(some))).all()
-                found |= {one.number: one for one in candidates_of(session, rows)}
-        return tuple(found[number] for number in numbers), count
+            return tuple(numbered(session, numbers)), count
+
+    def ids(self, beginning: str) -> list[ProgramId]:
+        """Ids of the programs whose id begins with a text, sorted."""
+        with self._read() as session:
+            return list(session.scalars(ids_beginning(beginning)))
+
+    def program(self, program_id: ProgramId) -> Candidate | None:
+        """The candidate that stands for a program (`lineage.Relative.again`); None where nobody has the id."""
+        with self._read() as session:
+            return next(numbered(session, list(session.scalars(standing_for(program_id)))), None)
+
+    def candidate(self, number: int) -> Candidate | None:
+        """Candidate `number`, or None."""
+        with self._read() as session:
+            return next(numbered(session, [number] if 0 < number <= LARGEST_NUMBER else []), None)
 
     def add_effects(self, program_id: ProgramId, found: Sequence[Effect]) -> None:
         """Remember what a program makes of each tensor of the campaign's models."""
@@ -329,33 +344,7 @@ class Store:
 
     def digest(self) -> str:
         """BLAKE3 of everything in the archive that a resumed run must repeat: all but times and memory."""
-        parts: list[Any] = []
-        for c in self.candidates():
-            a, p = c.assessment, c.program
-            parts.append(
-                [
-                    c.number,
-                    c.iteration,
-                    p.id,
-                    p.source,
-                    p.text,
-                    p.prompt,
-                    p.generator,
-                    list(p.parents),
-                    p.task,
-                    p.judged,
-                    a.outcome,
-                    a.reason,
-                    a.detail,
-                    a.line,
-                    a.rule,
-                    a.duplicate_of,
-                    a.behaviour,
-                    a.sha256,
-                    a.descriptors and vars(a.descriptors),
-                ]
-            )
-            parts.append(score_to_json(a.score) if a.score else None)
+        parts = [part for candidate in self.candidates() for part in repeated(candidate)]
         parts.extend([t.name, t.kind, dict(t.parameters), score_to_json(t.score)] for t in self.trials())
         parts.extend([f.name, f.kind, f.rank, f.dev, dict(f.parameters), score_to_json(f.score)] for f in self.finals())
         parts.extend([i, report] for i, report in self.updates().items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,40 +87,6 @@ def candidate_facts(candidate: Candidate, related: dict[str, Sequence[str]]) -> 
         "operations": list(a.descriptors.operations) if a.descriptors else None,
         "related": {k: list(v) for k, v in related.items()},
     }
-
-
-def lineage(
-    candidates: Sequence[Candidate], updates: Mapping[int, Mapping[str, Any]], chosen: Candidate
-) -> dict[str, Sequence[str]]:
-    """Where a program comes from and what came of it: parents and children, the updates of the generator that wrote it, those that
-    learnt from it, and the programs that behave like it."""
-    me, number, version = chosen.program.id, chosen.number, chosen.program.generator
-    return {
-        "parents": list(chosen.program.parents),
-        "children": [c.program.id for c in candidates if me in c.program.parents],
-        "generator learnt from": [
-            f"iteration {i}: {len(liked(update))} programs liked, {len(disliked(update))} disliked, by {update.get('method')}"
-            for i, update in updates.items()
-            if version.isdecimal() and i <= int(version) and update.get("trained")
-        ],
-        "chosen in learning": [f"after iteration {i}" for i, update in updates.items() if number in liked(update)],
-        "rejected in learning": [f"after iteration {i}" for i, update in updates.items() if number in disliked(update)],
-        "duplicates": [
-            f"{c.program.id} (candidate {c.number})"
-            for c in candidates
-            if c.assessment.duplicate_of == me and c.number != number
-        ],
-    }
-
-
-def liked(update: Mapping[str, Any]) -> set[int]:
-    """Numbers of the candidates that an update taught as good, whatever its method."""
-    return {p[0] for p in update.get("pairs", ())} | {*update.get("desirable", ()), *update.get("kept", ())}
-
-
-def disliked(update: Mapping[str, Any]) -> set[int]:
-    """Numbers of those that it taught as bad."""
-    return {p[1] for p in update.get("pairs", ())} | {*update.get("undesirable", ())}
 
 
 def final_facts(row: Row) -> dict[str, Any]:

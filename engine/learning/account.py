@@ -21,14 +21,34 @@ def update_lines(updates: Mapping[int, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def verdict_lines(iteration: int, report: Mapping[str, Any]) -> list[str]:
+    """What one update came to, in a line or two: whether it stays, and what the gate saw.
+
+    Args:
+        report: as `Update.run` made it, with its method.
+    """
+    attempts = report["attempts"]
+    if report["trained"]:
+        state = "the new version stays" + (f", at attempt {len(attempts)}" if len(attempts) > 1 else "")
+    else:
+        taken_back = "; ".join(reason for attempt in attempts[-1:] for reason in attempt["refused"])
+        state = f"taken back: {taken_back}" if taken_back else report.get("refused", "the generator stays as it was")
+    gate = [_gate(report["probe_before"], attempts[-1]["probe"])] if attempts and attempts[-1]["probe"] else []
+    return [f"after iteration {iteration}, {report['method']}: {state}", *gate]
+
+
+def _gate(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    return (
+        f"of {after['programs']} programs {_percent(after['valid'])} valid after {_percent(before['valid'])}, "
+        f"{_percent(after['distinct'])} distinct, {_percent(after['repeats'])} repeats, KL {after['kl']:.3f}"
+    )
+
+
 def _attempt(report: Mapping[str, Any], attempt: Mapping[str, Any]) -> str:
     parts = [_lesson(lesson) for lesson in attempt["lessons"]]
     before, after = report.get("probe_before"), attempt["probe"]
     if before and after:
-        parts.append(
-            f"of {after['programs']} programs {_percent(after['valid'])} valid after {_percent(before['valid'])}, "
-            f"{_percent(after['distinct'])} distinct, {_percent(after['repeats'])} repeats, KL {after['kl']:.3f}"
-        )
+        parts.append(_gate(before, after))
     if attempt["refused"]:
         parts.append(f"taken back: {', '.join(attempt['refused'])}")
     return "; ".join(parts)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import StringConstraints
 
+from engine import lineage
 from engine.cells import Axis, cells
 from engine.descriptors import NUMBERS
 from engine.pages import answers
@@ -16,7 +17,6 @@ from engine.pages.runs import Run, Runs
 from engine.records import Candidate, Outcome
 from engine.search import CONDITION_PATTERN, NAMES, condition
 from engine.search import Query as Question
-from engine.summary import lineage
 from engine.syntax_diff import diff
 
 Name = Annotated[str, Path(description="A run's name, as in the list of runs.")]
@@ -41,7 +41,7 @@ MISTAKES: dict[int | str, dict[str, Any]] = {
 
 def related(run: Run, candidate: Candidate) -> dict[str, Any]:
     """Where a program comes from, and what came of it."""
-    return dict(lineage(run.store.candidates(), run.store.updates(), candidate))
+    return dict(lineage.related(run.store, candidate))
 
 
 def routes(runs: Runs) -> APIRouter:

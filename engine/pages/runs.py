@@ -17,7 +17,7 @@ from engine.config import CampaignConfig
 from engine.errors import EngineError, UnknownNameError
 from engine.finale import Row
 from engine.overview import Overview, overview
-from engine.programs import run_folders
+from engine.programs import choose, run_folders
 from engine.records import Candidate
 from engine.store import Store
 from engine.suites import open_suite, problems_of, weights_of
@@ -74,9 +74,7 @@ class Run:
         Raises:
             UnknownNameError: nobody has it, or several do.
         """
-        from engine.cli_archive import _choose
-
-        return _choose(self.store.candidates(), reference, self.name)
+        return choose(self.store, reference, self.name)
 
     def compared(self, first: Score | None, second: Score | None) -> Comparison | None:
         """Two dev scores, problem by problem."""

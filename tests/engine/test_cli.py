@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from engine import rundir, tables
 from engine.cli import app
 from engine.records import Outcome
 from engine.store import Store
-from engine.summary import lineage
 from sandbox import Isolation, Sandbox, host
 from tests.engine import conftest
 from tests.engine.conftest import WEIGHTED_SUM, Call
@@ -53,6 +53,7 @@ def test_the_fixed_forms_exist() -> None:
         "init",
         "archive list",
         "archive show",
+        "archive lineage",
         "archive describe",
         "archive diff",
         "archive stats",
@@ -388,24 +389,40 @@ def test_a_finalist_shows_its_test_score_and_what_learnt_from_it(mergewright: Ca
     assert json.loads(mergewright(f"archive show {run_folder} {worst['id']} --json").out)["test"] is None
 
 
-def test_lineage_names_the_updates_that_made_its_generator_and_those_that_learnt_from_it() -> None:
-    first, second = conftest.candidate(1, 0.5), conftest.candidate(2, 0.25)
-    later = conftest.candidate(3, 0.5)
-    object.__setattr__(later.program, "generator", "1")
-    updates = {1: {"method": "dpo", "trained": True, "pairs": [[1, 2, 0.25, 0.9]]}}
-    everyone = (first, second, later)
-    assert lineage(everyone, updates, first)["chosen in learning"] == ["after iteration 1"]
-    assert lineage(everyone, updates, second)["rejected in learning"] == ["after iteration 1"]
-    assert lineage(everyone, updates, first)["generator learnt from"] == []
-    assert lineage(everyone, updates, later)["generator learnt from"] == [
-        "iteration 1: 1 programs liked, 1 disliked, by dpo"
-    ]
-    kept = {
-        1: {"method": "rest-em", "trained": True, "kept": [1]},
-        2: {"method": "kto", "trained": True, "undesirable": [2]},
-    }
-    assert lineage(everyone, kept, first)["chosen in learning"] == ["after iteration 1"]
-    assert lineage(everyone, kept, second)["rejected in learning"] == ["after iteration 2"]
+def test_archive_lineage_and_list_follow_a_family(mergewright: Call, tmp_path: Path, run_folder: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "family"
+    folder.mkdir()
+    shutil.copy(run_folder / "campaign.json", folder)
+    first, second, third = (conftest.candidate(number, 0.5) for number in (1, 2, 3))
+    object.__setattr__(second.program, "parents", (first.program.id,))
+    object.__setattr__(third.program, "parents", (second.program.id, "f" * 12))
+    with closing(Store.in_folder(folder, create=True)) as store:
+        store.take_over([first, second, third])
+    page = mergewright(f"archive lineage {folder} 2").out
+    assert {first.program.id, second.program.id, third.program.id} <= set(page.split())
+    facts = json.loads(mergewright(f"archive lineage {folder} {second.program.id} --json").out)
+    assert facts["edges"] == [[1, 2], [2, 3]]
+    assert [[one["id"] for one in some] for some in facts["ancestors"]] == [[first.program.id]]
+    assert "f" * 12 in mergewright(f"archive lineage {folder} 3").out
+
+    def listed(options: str) -> list[int]:
+        return [row["number"] for row in json.loads(mergewright(f"archive list {options} --sort number --json").out)]
+
+    assert listed(f"{folder} --ancestors-of {third.program.id}") == [1, 2]
+    assert listed(f"{folder} --ancestors-of 3 --descendants-of 1") == [2]
+    assert listed(f"{run_folder} {folder} --descendants-of {first.program.id}") == [2, 3]
+    assert listed(f"{folder} --descendants-of 1 --where number>2") == [3]
+    for line in (
+        f"list {folder} {run_folder} --ancestors-of ffff",
+        f"list {folder} --descendants-of x",
+        f"lineage {folder} 9",
+    ):
+        result = mergewright(f"archive {line}")
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert "expected an id or number of" in result.err
+    assert mergewright(f"archive list {folder} --ancestors-of 0000").err.count("(candidate ") == 3
 
 
 def test_archive_show_has_source_scores_and_lineage(mergewright: Call, run_folder: Path) -> None:

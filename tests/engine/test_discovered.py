@@ -91,7 +91,8 @@ def test_an_id_in_a_run_and_among_the_shipped_is_one_program(
     one = candidate(1, 0.5)
     same = type(one)(1, 1, type(one.program)(**{**vars(one.program), "id": SHIPPED}), one.assessment)
     monkeypatch.setattr(programs, "run_folders", lambda: [finished_run])
-    monkeypatch.setattr(programs, "_matching", lambda folders, beginning: ([(folder, same) for folder in folders], []))
+    monkeypatch.setattr(programs, "_ids", lambda folder, beginning, unread: [SHIPPED])
+    monkeypatch.setattr(programs, "_program", lambda folder, program_id: same)
     found = find_program(SHIPPED[:5])
     assert (found.run, found.shipped) == (finished_run, False), "a run's own comes first: its limits are known"
 
@@ -100,10 +101,12 @@ def test_a_beginning_of_two_ids_lists_both_with_where_they_lie(tmp_path: Path, m
     one = candidate(1, 0.5)
     other = type(one)(1, 1, type(one.program)(**{**vars(one.program), "id": "2cac00000000"}), one.assessment)
     monkeypatch.setattr(programs, "run_folders", lambda: [Path("runs/a"), Path("runs/b")])
-    monkeypatch.setattr(programs, "_matching", lambda folders, beginning: ([(folder, other) for folder in folders], []))
+    monkeypatch.setattr(programs, "_ids", lambda folder, beginning, unread: ["2cac00000000"])
+    monkeypatch.setattr(programs, "_program", lambda folder, program_id: other)
     with pytest.raises(UnknownNameError) as error:
         find_program("2cac")
-    assert f"got that of 2: 2cac00000000 in runs/a, runs/b; {SHIPPED} in shipped; give more of it" in str(error.value)
+    lies = "2cac00000000 (candidate 1 of runs/a, candidate 1 of runs/b)"
+    assert f"got that of 2: {lies}, {SHIPPED} (shipped); give more of it" in str(error.value)
 
 
 def test_the_command_lists_and_shows_them(mergewright: Call) -> None:

@@ -19,6 +19,7 @@ from engine.rows import AT_ONCE
 from engine.search import NAMES, Condition, Query, condition, in_order
 from engine.store import Store
 from tests.engine.conftest import candidate, dev_score
+from tests.engine.test_lineage import looked_through as relatives_of
 
 OPERATIONS = ("abs", "abs_", "svd", "topk")
 WORDS = ("Median", "100%", "under_score", "quote'", "back\\slash")
@@ -44,7 +45,12 @@ def made(number: int, rng: random.Random) -> Candidate:
         same = replace(one.assessment, outcome=Outcome.DUPLICATE, score=None, descriptors=None, duplicate_of="0" * 12)
         one = replace(one, assessment=same)
     source = one.program.source + "".join(f"# {word}\n" for word in WORDS if rng.random() < 0.3)
-    return replace(one, program=replace(one.program, source=source, generator=rng.choice("01")))
+    parents = tuple(f"{rng.randint(1, 90):012x}" for _ in range(rng.choice([0, 0, 1, 2])))
+    same = (
+        f"{rng.randint(1, 80):012x}" if fate == "duplicate" and rng.random() < 0.5 else one.program.id
+    )  # a program again
+    program = replace(one.program, id=same, source=source, generator=rng.choice("01"), parents=parents)
+    return replace(one, program=program)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +94,11 @@ def holds(c: Candidate, one: Condition) -> bool:
     }[one.comparison]
 
 
+def family_of(everyone: list[Candidate], program: str) -> tuple[set[int], set[int]]:
+    up, down = relatives_of(everyone, program) if any(c.program.id == program for c in everyone) else ((), ())
+    return set().union(*up), set().union(*down)
+
+
 def looked_through(everyone: list[Candidate], query: Query) -> list[Candidate]:
     """The oracle: every candidate is looked at."""
     asks_what_it_does = query.operations or query.sort in NUMBERS or any(c.name in NUMBERS for c in query.conditions)
@@ -97,6 +108,8 @@ def looked_through(everyone: list[Candidate], query: Query) -> list[Candidate]:
         if query.verdict in (None, c.assessment.outcome.value)
         and query.iteration in (None, c.iteration)
         and query.generator in (None, c.program.generator)
+        and (query.ancestors_of is None or c.number in family_of(everyone, query.ancestors_of)[0])
+        and (query.descendants_of is None or c.number in family_of(everyone, query.descendants_of)[1])
         and query.text.lower() in c.program.source.lower()
         and (not asks_what_it_does or c.assessment.duplicate_of is None)
         and all(c.assessment.descriptors and name in c.assessment.descriptors.operations for name in query.operations)
@@ -107,6 +120,7 @@ def looked_through(everyone: list[Candidate], query: Query) -> list[Candidate]:
     return in_order(sorted(found, key=lambda c: c.number), replace(query, limit=None))
 
 
+MEMBERS = st.one_of(st.none(), st.none(), st.integers(1, 91).map(lambda number: f"{number:012x}"))
 QUERIES = st.builds(
     Query,
     verdict=st.sampled_from([None, None, "ok", "failed", "duplicate"]),
@@ -127,6 +141,8 @@ QUERIES = st.builds(
     falling=st.booleans(),
     limit=st.sampled_from([None, 1, 5]),
     offset=st.sampled_from([0, 0, 3]),
+    ancestors_of=MEMBERS,
+    descendants_of=MEMBERS,
 )
 
 
@@ -187,3 +203,16 @@ def test_unknown_verdicts_and_names_to_sort_by_are_told_in_one_line() -> None:
         Query(verdict="good")
     with pytest.raises(ConfigError, match=r"sort: expected one of score, .* got 'taste'; choose one"):
         Query(sort="taste")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    beginning=st.one_of(
+        st.text("0123456789abcdef%_", max_size=12), st.text(max_size=4), st.integers(0, 90).map("{:012x}".format)
+    )
+)
+def test_ids_are_found_by_their_beginning_and_by_nothing_else(
+    store: Store, candidates: list[Candidate], beginning: str
+) -> None:
+    expected = {c.program.id for c in candidates if c.program.id.startswith(beginning)}
+    assert store.ids(beginning) == sorted(expected)

@@ -287,7 +287,7 @@ def test_two_that_open_an_old_archive_at_once_bring_it_up_to_date_once(tmp_path:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (99, "expected schema 5 or an older one, got 99; a newer Mergewright wrote it: update yours"),
+        (99, f"expected schema {SCHEMA_VERSION} or an older one, got 99; a newer Mergewright wrote it: update yours"),
         (
             2,
             "expected schema 3 or a newer one, got 2, of before the first release; open it with the version that wrote it",
@@ -305,8 +305,8 @@ def test_an_archive_of_another_time_is_refused_in_one_line(
 
 def test_a_newer_archive_is_known_by_its_revision(store: Store, tmp_path: Path) -> None:
     store.close()
-    change(tmp_path, "UPDATE alembic_version SET version_num = '6'")
-    with pytest.raises(RunError, match="expected schema 5 or an older one, got 6"):
+    change(tmp_path, f"UPDATE alembic_version SET version_num = '{SCHEMA_VERSION + 1}'")
+    with pytest.raises(RunError, match=f"expected schema {SCHEMA_VERSION} or an older one, got {SCHEMA_VERSION + 1}"):
         Store.in_folder(tmp_path)
 
 
@@ -372,6 +372,27 @@ def test_a_search_counts_and_lists_one_state_of_the_archive(store: Store, tmp_pa
     assert met
     assert ([c.number for c in found], count) == ([1], 1)
     assert [c.number for c in reader.find(Query(verdict="pending"))[0]] == [2]
+
+
+def test_parents_of_an_older_archive_are_found_by_their_children(tmp_path: Path) -> None:
+    with sqlite3.connect(old_archive(tmp_path)) as connection:
+        parents = '["000000000001", "000000000002", "000000000001"]'
+        connection.execute("UPDATE candidates SET parents = ? WHERE number = 3", (parents,))
+    store = Store.in_folder(tmp_path)
+    third = store.candidates()[2]
+    assert third.program.parents == ("000000000001", "000000000002", "000000000001")
+    for parent in (1, 2):
+        listed, count = store.find(Query(descendants_of=f"{parent:012x}"))
+        assert (count, [c.number for c in listed]) == (1, [3])
+
+
+@pytest.mark.parametrize("number", [0, -1, 2, 2**31, 10**30])
+def test_a_number_that_nobody_has_is_nobody(store: Store, number: int) -> None:
+    store.propose(1, [candidate(1, None).program])
+    assert store.candidate(number) is None
+    found = store.candidate(1)
+    assert found
+    assert found.number == 1
 
 
 def test_every_number_has_its_column() -> None:

@@ -187,7 +187,7 @@ def test_families_in_a_large_archive_are_asked_for_in_a_few_questions(tmp_path: 
     found = family(store, name(1), limit=100)
     assert found
     generations = len(found.ancestors) + len(found.descendants)
-    assert len(asked) <= generations + 5
+    assert len([statement for statement in asked if statement != "BEGIN"]) <= generations + 5
     assert found.more_descendants == 1999 - 100
 
 

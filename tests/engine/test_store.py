@@ -374,10 +374,10 @@ def test_a_search_counts_and_lists_one_state_of_the_archive(store: Store, tmp_pa
     assert [c.number for c in reader.find(Query(verdict="pending"))[0]] == [2]
 
 
-def test_parents_of_an_older_archive_are_found_by_their_children(tmp_path: Path) -> None:
-    with sqlite3.connect(old_archive(tmp_path)) as connection:
-        parents = '["000000000001", "000000000002", "000000000001"]'
-        connection.execute("UPDATE candidates SET parents = ? WHERE number = 3", (parents,))
+def test_parents_of_an_older_archive_are_found_by_their_children(tmp_path: Path, archive_url: str | None) -> None:
+    old_archive(tmp_path, archive_url)
+    parents = '["000000000001", "000000000002", "000000000001"]'
+    change(tmp_path, f"UPDATE candidates SET parents = '{parents}' WHERE number = 3")
     store = Store.in_folder(tmp_path)
     third = store.candidates()[2]
     assert third.program.parents == ("000000000001", "000000000002", "000000000001")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.cells import Cells
 from engine.comparing import Comparison
+from engine.lineage import Family, Relative
 from engine.overview import Overview
 from engine.pages.runs import Run
 from engine.records import Candidate
@@ -183,6 +184,40 @@ class ComparisonAnswer(Answer):
     problems: ProblemsAnswer | None
 
 
+class RelativeAnswer(Answer):
+    """One candidate of a family. `score`: where it is not `complete`, of what it was asked; `again`: another candidate stands for this program."""
+
+    number: int
+    id: str
+    iteration: int
+    outcome: str
+    reason: str | None
+    score: Share | None
+    complete: bool
+    task: str
+    parents: list[str]
+    again: bool
+
+
+class EdgeAnswer(Answer):
+    """One step of a family, by the numbers of two candidates."""
+
+    parent: int
+    child: int
+
+
+class FamilyAnswer(Answer):
+    """A family: generations, nearest first. `unknown`: parents that the archive does not have; `more_…`: how many the limit left out."""
+
+    member: RelativeAnswer
+    ancestors: list[list[RelativeAnswer]]
+    descendants: list[list[RelativeAnswer]]
+    edges: list[EdgeAnswer]
+    unknown: list[str]
+    more_ancestors: int
+    more_descendants: int
+
+
 def run_answer(run: Run, seen: Overview) -> dict[str, Any]:
     """Fields of a RunAnswer."""
     return {
@@ -223,6 +258,27 @@ def candidate_answer(candidate: Candidate) -> CandidateAnswer:
 def program_answer(candidate: Candidate, related: Mapping[str, Any]) -> ProgramAnswer:
     """A candidate, whole."""
     return ProgramAnswer(**candidate_facts(candidate, dict(related)))
+
+
+def family_answer(found: Family) -> FamilyAnswer:
+    """A family."""
+    up, down = (
+        [[_relative(one) for one in some] for some in generations]
+        for generations in (found.ancestors, found.descendants)
+    )
+    return FamilyAnswer(
+        member=_relative(found.member),
+        ancestors=up,
+        descendants=down,
+        edges=[EdgeAnswer(parent=parent, child=child) for parent, child in found.edges],
+        unknown=list(found.unknown),
+        more_ancestors=found.more_ancestors,
+        more_descendants=found.more_descendants,
+    )
+
+
+def _relative(one: Relative) -> RelativeAnswer:
+    return RelativeAnswer(**{**vars(one), "parents": list(one.parents)})
 
 
 def map_answer(found: Cells) -> MapAnswer:

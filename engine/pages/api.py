@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import StringConstraints
 
-from engine import lineage
 from engine.cells import Axis, cells
 from engine.descriptors import NUMBERS
+from engine.lineage import MOST, family, related
 from engine.pages import answers
 from engine.pages.asking import MOST_CELLS, PAGE
-from engine.pages.runs import Run, Runs
-from engine.records import Candidate, Outcome
+from engine.pages.runs import Runs
+from engine.records import Outcome
 from engine.search import CONDITION_PATTERN, NAMES, condition
 from engine.search import Query as Question
 from engine.syntax_diff import diff
@@ -37,11 +37,6 @@ MISTAKES: dict[int | str, dict[str, Any]] = {
     404: {"model": answers.Mistake, "description": "No such run, or no such program."},
     422: {"model": answers.Mistake, "description": "A value of the wrong kind."},
 }
-
-
-def related(run: Run, candidate: Candidate) -> dict[str, Any]:
-    """Where a program comes from, and what came of it."""
-    return dict(lineage.related(run.store, candidate))
 
 
 def routes(runs: Runs) -> APIRouter:
@@ -93,7 +88,17 @@ def routes(runs: Runs) -> APIRouter:
         """One program: source, scores, lineage, what it does."""
         run = runs.named(name)
         candidate = run.candidate(reference)
-        return answers.program_answer(candidate, related(run, candidate))
+        return answers.program_answer(candidate, related(run.store, candidate))
+
+    @router.get("/runs/{name}/programs/{reference}/lineage")
+    def get_lineage(
+        name: Name, reference: Reference, limit: Annotated[int, Query(ge=1, le=MOST)] = MOST
+    ) -> answers.FamilyAnswer:
+        """A program's family, up and down, nearest first; at most `limit` in each direction."""
+        run = runs.named(name)
+        found = family(run.store, run.candidate(reference).program.id, limit=limit)
+        assert found is not None, "it is its own"
+        return answers.family_answer(found)
 
     @router.get("/runs/{name}/compare")
     def compare_programs(name: Name, first: str, second: str) -> answers.ComparisonAnswer:

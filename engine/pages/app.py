@@ -23,10 +23,12 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from engine.cells import cells
 from engine.errors import EXIT_HOST, KNOWN_ERRORS, ConfigError, UnknownNameError, exit_code
+from engine.lineage import family, related
 from engine.overview import pulse
 from engine.pages import api
 from engine.pages.asking import PAGE, Asked, axes
 from engine.pages.guard import Guard
+from engine.pages.kin import MOST_SHOWN, ancestors, descendants
 from engine.pages.parts import Values, beside_part, glance_part, map_part, pair_part, program_part
 from engine.pages.rendering import render
 from engine.pages.runs import Run, Runs
@@ -101,9 +103,11 @@ def _add_pages(app: FastAPI, runs: Runs) -> None:
         candidate = run.candidate(reference)
         if reference not in (candidate.program.id, str(candidate.number)):
             return RedirectResponse(f"/runs/{run.name}/programs/{candidate.program.id}", 303)
-        return _page_of(
-            run, "program.html", {"part": program_part(run, candidate), "related": api.related(run, candidate)}
-        )
+        found = family(run.store, candidate.program.id, limit=MOST_SHOWN)
+        assert found is not None, "it is its own"
+        kin = {"family": found, "up": ancestors(found), "down": descendants(found)}
+        values = {"part": program_part(run, candidate), "related": related(run.store, candidate)}
+        return _page_of(run, "program.html", values | kin)
 
     @page("/runs/{name}/map")
     def kinds(name: str, request: Request) -> Response:

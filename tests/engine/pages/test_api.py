@@ -21,7 +21,15 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 """Its own machine has another name than the loopback's."""
 
 
-OPERATIONS = ["", "/{name}", "/{name}/programs", "/{name}/programs/{reference}", "/{name}/compare", "/{name}/map"]
+OPERATIONS = [
+    "",
+    "/{name}",
+    "/{name}/programs",
+    "/{name}/programs/{reference}",
+    "/{name}/programs/{reference}/lineage",
+    "/{name}/compare",
+    "/{name}/map",
+]
 
 
 @pytest.mark.parametrize("path", OPERATIONS)

@@ -11,23 +11,20 @@ from sqlalchemy.orm import Session
 from benchmarks.scores import Score
 from engine.descriptors import NUMBERS, Descriptors
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
-from engine.schema import CandidateRow, DescriptorRow, ParentRow, ScoreRow, SketchRow
+from engine.schema import CandidateRow, DescriptorRow, ParentRow, ScoreRow, SketchRow, SourceRow, WritingRow
 
 AT_ONCE = 500
 """Rows asked for by their numbers at once: databases bound the values of a question."""
 
 
-def candidate_row(number: int, iteration: int, program: Program) -> CandidateRow:
-    """A proposed program."""
-    return CandidateRow(
+def add_candidate(session: Session, number: int, iteration: int, program: Program) -> CandidateRow:
+    """A proposed program, in the places where it lies; answers with its row."""
+    row = CandidateRow(
         number=number,
         iteration=iteration,
         program_id=program.id,
-        source=program.source,
         origin=program.origin,
         generator=program.generator,
-        prompt=program.prompt,
-        text=program.text,
         sampling=vars(program.sampling).copy(),
         parents=list(program.parents),
         task=program.task,
@@ -37,11 +34,10 @@ def candidate_row(number: int, iteration: int, program: Program) -> CandidateRow
         score_seconds=0.0,
         peak_memory_bytes=0,
     )
-
-
-def parent_rows(number: int, program: Program) -> list[ParentRow]:
-    """What a proposed program was written from."""
-    return [ParentRow(number=number, place=place, parent=parent) for place, parent in enumerate(program.parents)]
+    session.add_all([row, SourceRow(number=number, source=program.source)])
+    session.add(WritingRow(number=number, prompt=program.prompt, text=program.text))
+    session.add_all(ParentRow(number=number, place=at, parent=parent) for at, parent in enumerate(program.parents))
+    return row
 
 
 _COPIED = (
@@ -77,6 +73,10 @@ def candidates_of(session: Session, rows: Sequence[CandidateRow]) -> Iterator[Ca
     for at in range(0, len(rows), AT_ONCE):
         some = rows[at : at + AT_ONCE]
         numbers, ids = [row.number for row in some], {row.program_id for row in some}
+        sources = session.scalars(select(SourceRow).where(SourceRow.number.in_(numbers)))
+        source = {row.number: row.source for row in sources}
+        writings = session.scalars(select(WritingRow).where(WritingRow.number.in_(numbers)))
+        written = {row.number: (row.prompt, row.text) for row in writings}
         scores = session.scalars(select(ScoreRow).where(ScoreRow.number.in_(numbers)))
         score = {row.number: score_from_json(row.score) for row in scores}
         described = session.scalars(select(DescriptorRow).where(DescriptorRow.program_id.in_(ids)))
@@ -84,7 +84,8 @@ def candidates_of(session: Session, rows: Sequence[CandidateRow]) -> Iterator[Ca
         sketch = {row.program_id: row.sketch for row in sketches}
         known = {row.program_id: _descriptors(row, sketch[row.program_id]) for row in described}
         for row in some:
-            yield _candidate(row, score.get(row.number), known.get(row.program_id))
+            program = _program(row, source[row.number], *written[row.number])
+            yield _candidate(row, program, score.get(row.number), known.get(row.program_id))
 
 
 def numbered(session: Session, numbers: Sequence[int]) -> Iterator[Candidate]:
@@ -102,19 +103,22 @@ def _descriptors(row: DescriptorRow, sketch: Sequence[float]) -> Descriptors:
     return Descriptors(numbers, tuple(row.weights), tuple(row.operations.split()), tuple(sketch))
 
 
-def _candidate(row: CandidateRow, score: Score | None, descriptors: Descriptors | None) -> Candidate:
-    program = Program(
-        row.source,
+def _program(row: CandidateRow, source: str, prompt: str, text: str) -> Program:
+    return Program(
+        source,
         row.program_id,
         row.origin,
         row.generator,
-        row.prompt,
-        row.text,
+        prompt,
+        text,
         Sampling(**row.sampling),
         tuple(row.parents),
         row.task,
         row.judged,
     )
+
+
+def _candidate(row: CandidateRow, program: Program, score: Score | None, descriptors: Descriptors | None) -> Candidate:
     assessment = Assessment(
         outcome=Outcome(row.outcome),
         reason=row.reason,

@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from engine.storable import AnyText
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The newest revision in `migrations/versions`."""
 
 
@@ -44,11 +44,8 @@ class CandidateRow(Base):
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     iteration: Mapped[int] = mapped_column(Integer, index=True)
     program_id: Mapped[str] = mapped_column(_short(32))
-    source: Mapped[str] = mapped_column(AnyText)
     origin: Mapped[str] = mapped_column(_short(32))
     generator: Mapped[str] = mapped_column(_short(32))
-    prompt: Mapped[str] = mapped_column(AnyText)
-    text: Mapped[str] = mapped_column(AnyText)
     sampling: Mapped[dict[str, Any]]
     parents: Mapped[list[str]]
     task: Mapped[str] = mapped_column(_short(32))
@@ -71,6 +68,23 @@ class CandidateRow(Base):
     score_seconds: Mapped[float]
     peak_memory_bytes: Mapped[int] = mapped_column(Integer().with_variant(BigInteger(), "postgresql"))
     isolation: Mapped[str | None] = mapped_column(_short(16))
+
+
+class SourceRow(Base):
+    """The source of a candidate's program. What is long lies apart, so that counting and sorting go through little; this too from the next, since it is searched."""
+
+    __tablename__ = "sources"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    source: Mapped[str] = mapped_column(AnyText)
+
+
+class WritingRow(Base):
+    """What a candidate's writer was shown, and what it wrote, whole."""
+
+    __tablename__ = "writings"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    prompt: Mapped[str] = mapped_column(AnyText)
+    text: Mapped[str] = mapped_column(AnyText)
 
 
 class ParentRow(Base):

@@ -16,7 +16,7 @@ from engine.errors import ConfigError
 from engine.lineage import ancestors_of, descendants_of
 from engine.ranking import best_first
 from engine.records import Candidate, Outcome, ProgramId
-from engine.schema import CandidateRow, DescriptorRow
+from engine.schema import CandidateRow, DescriptorRow, SourceRow
 from engine.storable import escape
 
 FACTS = {
@@ -175,9 +175,9 @@ def _conditions(query: Query, database: str) -> list[ColumnElement[bool]]:
     if query.text:
         # SQLite's LIKE cares for no case as it is (of ASCII letters), and to turn every source into small letters takes twice as long;
         # elsewhere the letters of ASCII too, whatever the database's language: quicker, and what is found is the same
-        source = CandidateRow.source
+        source = SourceRow.source
         anywhere = source.contains if database == "sqlite" else source.collate("C").icontains
-        wanted.append(anywhere(query.text, autoescape=True))
+        wanted.append(CandidateRow.number.in_(select(SourceRow.number).where(anywhere(query.text, autoescape=True))))
     if query.ancestors_of is not None:
         wanted.append(CandidateRow.number.in_(ancestors_of(query.ancestors_of)))
     if query.descendants_of is not None:

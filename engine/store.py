@@ -27,12 +27,11 @@ from engine.errors import RunError
 from engine.lineage import standing_for
 from engine.records import Assessment, Candidate, Effect, Final, Outcome, Program, ProgramId, Trial
 from engine.rows import (
-    candidate_row,
+    add_candidate,
     candidates_of,
     complete,
     keep_descriptors,
     numbered,
-    parent_rows,
     repeated,
     score_from_json,
     score_to_json,
@@ -135,10 +134,7 @@ class Store:
         """Add a batch of proposed programs, numbered after those there are, in one transaction; answers with their rows."""
         with self._write() as session:
             last = session.query(CandidateRow).count()
-            rows = [candidate_row(last + at, iteration, program) for at, program in enumerate(programs, start=1)]
-            session.add_all(rows)
-            for row, program in zip(rows, programs, strict=True):
-                session.add_all(parent_rows(row.number, program))
+            rows = [add_candidate(session, last + at, iteration, one) for at, one in enumerate(programs, start=1)]
             return tuple(candidates_of(session, rows))
 
     def assess(self, number: int, assessment: Assessment) -> None:
@@ -155,8 +151,7 @@ class Store:
             last = session.query(CandidateRow).count()
             rows = []
             for at, one in enumerate(candidates, start=1):
-                row = candidate_row(last + at, one.iteration, one.program)
-                session.add_all([row, *parent_rows(row.number, one.program)])
+                row = add_candidate(session, last + at, one.iteration, one.program)
                 complete(session, row, one.assessment)
                 rows.append(replace(one, number=row.number))
             return tuple(rows)

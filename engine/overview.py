@@ -14,6 +14,7 @@ from engine.baselines import best_by_method
 from engine.config import CampaignConfig
 from engine.learning.account import update_lines
 from engine.records import WORKS, Outcome, ProgramId, Trial
+from engine.rows import AT_ONCE
 from engine.schema import CandidateRow, FinalRow, TrialRow, UpdateRow
 from engine.stages import STAGES
 from engine.store import Store
@@ -23,12 +24,11 @@ _WORKS = {outcome.value for outcome in WORKS}
 
 @dataclass(frozen=True)
 class Mark:
-    """One scored candidate.
+    """A candidate that was asked everything.
 
     Attributes:
         number, iteration, program: which one.
-        value, low, high: dev share 0..1 and its 95 % interval; of one that a race stopped, of what it was asked.
-        complete: it was asked everything.
+        value, low, high: dev share 0..1 and its 95 % interval.
     """
 
     number: int
@@ -37,7 +37,6 @@ class Mark:
     value: float
     low: float
     high: float
-    complete: bool
 
 
 @dataclass(frozen=True)
@@ -110,11 +109,12 @@ def overview(config: CampaignConfig, store: Store, *, imported: bool = False) ->
         imported: an import made it, and no campaign: nothing is planned but what came.
     """
     with store.reading() as session:
-        counted, marks = _counted(session), list(_marks(session))
+        counted, scores = _counted(session), _scores(session)
+        climb = tuple(_climb(session, scores))
         finals = session.scalar(select(func.count()).select_from(FinalRow)) or 0
     trials = store.trials()
     tuned = best_by_method(trials)
-    iterations = tuple(_iterations(counted, marks))
+    iterations = tuple(_iterations(counted, scores))
     proposed = sum(one.proposed for one in iterations)
     return Overview(
         finished=store.meta("state") is not None,
@@ -124,7 +124,7 @@ def overview(config: CampaignConfig, store: Store, *, imported: bool = False) ->
         valid=sum(one.valid for one in iterations),
         iterations=iterations,
         reasons=_summed(one.reasons for one in iterations),
-        climb=tuple(_climb(marks)),
+        climb=climb,
         human=tuned[0].trial if tuned else None,
         seed=next((trial for trial in trials if trial.kind == "seed"), None),
         evaluations=sum(one.evaluations for one in tuned),
@@ -154,22 +154,45 @@ def _counted(session: Session) -> list[Count]:
     return list(session.execute(wanted.group_by(row.iteration, row.outcome, row.reason)).tuples())
 
 
-def _marks(session: Session) -> Iterator[Mark]:
+Score = tuple[int, int, float, float | None]
+"""number, iteration, dev share, standing: the share itself where everything was asked"""
+
+
+def _scores(session: Session) -> list[Score]:
     row = CandidateRow
-    wanted = select(row.number, row.iteration, row.program_id, row.value, row.low, row.high, row.standing)
-    wanted = wanted.where(row.value.is_not(None)).order_by(row.number)
-    for number, iteration, program, value, low, high, standing in session.execute(wanted):
-        assert value is not None, "asked for"
-        assert low is not None, "a score has an interval"
-        assert high is not None, "a score has an interval"
-        yield Mark(number, iteration, program, value, low, high, standing == value)
+    wanted = select(row.number, row.iteration, row.value, row.standing).where(row.value.is_not(None))
+    # plain tuples: of fifty thousand rows an object each takes longer than the database
+    return [tuple(one) for one in session.execute(wanted.order_by(row.number))]  # type: ignore[misc]
 
 
-def _iterations(counted: Sequence[Count], marks: Sequence[Mark]) -> Iterator[Iteration]:
+def _climb(session: Session, scores: Sequence[Score]) -> Iterator[Mark]:
+    """Those that were better than all before them, of those that were asked everything."""
+    best, numbers = -1.0, []
+    for number, _, value, standing in scores:
+        if value > best and value == standing:
+            best = value
+            numbers.append(number)
+    row = CandidateRow
+    wanted = select(row.number, row.iteration, row.program_id, row.value, row.low, row.high)
+    for at in range(0, len(numbers), AT_ONCE):
+        some = wanted.where(row.number.in_(numbers[at : at + AT_ONCE])).order_by(row.number)
+        for number, iteration, program, share, low, high in session.execute(some):
+            assert share is not None, "asked for"
+            assert low is not None, "a score has an interval"
+            assert high is not None, "a score has an interval"
+            yield Mark(number, iteration, program, share, low, high)
+
+
+def _iterations(counted: Sequence[Count], scored: Sequence[Score]) -> Iterator[Iteration]:
+    scores: dict[int, list[float]] = {}
+    best: dict[int, float] = {}
+    for _, iteration, value, standing in scored:
+        scores.setdefault(iteration, []).append(value)
+        if value == standing:
+            best[iteration] = max(value, best.get(iteration, 0.0))
     for number in sorted({iteration for iteration, *_ in counted}):
         here = [(outcome, reason, count) for iteration, outcome, reason, count in counted if iteration == number]
-        mine = [mark for mark in marks if mark.iteration == number]
-        scores = tuple(mark.value for mark in mine)
+        mine = scores.get(number, [])
         yield Iteration(
             number=number,
             proposed=sum(count for *_, count in here),
@@ -177,9 +200,9 @@ def _iterations(counted: Sequence[Count], marks: Sequence[Mark]) -> Iterator[Ite
             valid=sum(count for outcome, _, count in here if outcome in _WORKS),
             scored=len(mine),
             reasons=_summed({reason: count} for _, reason, count in here if reason),
-            scores=scores,
-            median=median(scores) if scores else None,
-            best=max((mark.value for mark in mine if mark.complete), default=None),
+            scores=tuple(mine),
+            median=median(mine) if mine else None,
+            best=best.get(number),
         )
 
 
@@ -188,14 +211,6 @@ def _summed(parts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
     for part in parts:
         total.update(part)
     return dict(total.most_common())
-
-
-def _climb(marks: Sequence[Mark]) -> Iterator[Mark]:
-    best = -1.0
-    for mark in marks:
-        if mark.complete and mark.value > best:
-            best = mark.value
-            yield mark
 
 
 def _phases(store: Store) -> Mapping[str, float]:

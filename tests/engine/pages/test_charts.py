@@ -22,7 +22,7 @@ def iteration(number: int, *scores: float) -> Iteration:
 
 
 def overview(*climb: tuple[int, float]) -> Overview:
-    marks = tuple(Mark(n, 1, f"{n:012x}", v, v - 0.1, v + 0.1, complete=True) for n, v in climb)
+    marks = tuple(Mark(n, 1, f"{n:012x}", v, v - 0.1, v + 0.1) for n, v in climb)
     return Overview(False, 100, 100, 100, 90, (), {}, marks, None, None, 0, 0, {}, {}, ())
 
 

@@ -8,8 +8,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from engine import rundir
+from engine.config import ExploreSection
+from engine.exploring import growth
 from engine.hashing import derived_seed
 from engine.judging.judge import agreement
+from engine.records import Candidate
 from engine.study.held_out import Arena, HeldOut, difference, meet
 from engine.study.measures import best_so_far, by_iteration, scores_of
 from engine.study.over_seeds import over_seeds, paired
@@ -55,7 +59,18 @@ def _searched(run: PlannedRun, archive: Any) -> dict[str, Any]:
         "best_so_far": best_so_far(candidates),
         "updates": {str(i): _short(update) for i, update in archive.updates().items()},
         "judged": {str(i): one for i, one in judged.items()},
+        "map": _mapped(rundir.read_config(run.folder).explore, candidates),
         "seconds": round(sum(seconds for _, _, seconds, _ in archive.phases()), 1),
+    }
+
+
+def _mapped(section: ExploreSection, candidates: Sequence[Candidate]) -> dict[str, dict[str, float]]:
+    """How much of the map is held after each iteration, and its QD score over all its cells, whatever the run explored by; both 0..1. Empty without descriptors."""
+    if not any(c.assessment.descriptors for c in candidates):
+        return {}
+    grown = growth(section, candidates)
+    return {
+        str(i): {"cells held": one.coverage, "QD score a cell": one.qd_score / one.cells} for i, one in grown.items()
     }
 
 
@@ -111,6 +126,9 @@ def _values(
         note("best of the run", seed, searched[name]["best_so_far"][-1])
         for iteration, agreed in searched[name]["judged"].items():
             note(f"judge: pairs ordered rightly, iteration {iteration}", seed, agreed["pairwise"])
+        for iteration, mapped in searched[name]["map"].items():
+            for what, share in mapped.items():
+                note(f"map: {what}, iteration {iteration}", seed, share)
         for iteration, one in own.by_iteration[name].items():
             note(f"held-out, first on dev of iteration {iteration}", seed, one.value)
             note(f"dev − held-out, first on dev of iteration {iteration}", seed, _less(one.dev, one.value))

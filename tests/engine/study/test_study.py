@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import locations
+from engine import locations, rundir
 from engine.cli import app
 from engine.errors import ConfigError, HostError, RunError
+from engine.exploring import EliteMap
 from engine.store import Store
 from engine.study import held_out, runner
 from engine.study.figures import figures
@@ -88,6 +89,22 @@ def test_the_results_are_those_of_the_archives(finished: tuple[Path, Study, dict
     assert run["best_so_far"][-1] == max(c.score or 0 for c in store.candidates())
     median = results["methods"]["scripted"]["median, iteration 1"]
     assert (median["n"], median["mean"]) == (2, run["iterations"]["1"]["median"])  # a script gives every seed the same
+
+
+def test_how_much_of_the_map_is_held_is_told_by_iteration(finished: tuple[Path, Study, dict]) -> None:
+    out, _, results = finished
+    candidates = Store.in_folder(out / "runs" / "grammar-1").candidates()
+    grown = EliteMap(rundir.read_config(out / "runs" / "grammar-1").explore)
+    for one in candidates:
+        grown.add(one)
+    mapped = results["runs"]["grammar-1"]["map"]
+    assert set(mapped) == {"1", "2"}
+    assert mapped["2"] == {
+        "cells held": grown.stats().coverage,
+        "QD score a cell": grown.stats().qd_score / grown.stats().cells,
+    }
+    assert mapped["2"]["cells held"] >= mapped["1"]["cells held"] > 0
+    assert results["methods"]["grammar"]["map: cells held, iteration 2"]["n"] == 2
 
 
 def test_the_best_programs_meet_the_held_out_problems_and_other_experts(finished: tuple[Path, Study, dict]) -> None:
@@ -290,12 +307,17 @@ def test_a_mistake_in_a_study_is_one_line_that_names_it(tmp_path: Path, change: 
     assert "\n" not in str(caught.value)
 
 
-def test_the_shipped_study_is_sound_and_a_dry_run_lists_its_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    study = read_study(locations.campaign_file("pocket-study"))
-    app(["study", "pocket-study", "--dry-run"], standalone_mode=False)
+@pytest.mark.parametrize("name", ["pocket-study", "pocket-explore-study"])
+def test_a_shipped_study_is_sound_and_a_dry_run_lists_its_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    study = read_study(locations.campaign_file(name))
+    app(["study", name, "--dry-run"], standalone_mode=False)
     listed = capsys.readouterr().out.splitlines()
     assert len(listed) == sum(len(study.seeds_of(method)) for method in study.methods)
     assert all("3 × 200 programs" in line for line in listed)
+
+
+def test_what_is_compared_in_the_study_of_methods_has_five_seeds() -> None:
+    study = read_study(locations.campaign_file("pocket-study"))
     for name in ("none", "dpo", "rest-em", "coefficients"):
         assert len(study.seeds_of(name)) >= 5
 

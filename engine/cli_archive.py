@@ -59,19 +59,18 @@ def list_candidates(
     Example: mergewright archive list runs/pocket-20260101-120000 --verdict ok --where 'rest>0.1' --operation topk --limit 15
     """
     from engine import locations, tables
-    from engine.search import Query, condition, in_order
+    from engine.search import in_order, question
     from engine.store import Store
     from engine.summary import candidate_row
 
-    query = Query(
+    query = question(
+        where=where,
+        sort=sort,
         verdict=verdict,
         iteration=iteration,
         generator=generator,
         operations=operation or (),
         text=text,
-        conditions=[condition(one) for one in where or ()],
-        sort=sort.removeprefix("-") if sort else None,
-        falling=bool(sort) and str(sort).startswith("-"),
         limit=limit,
         ancestors_of=ancestors_of,
         descendants_of=descendants_of,

@@ -117,6 +117,22 @@ class Query:
             raise ConfigError(f"sort: expected one of {', '.join(NAMES)}, got '{self.sort}'; choose one")
 
 
+def question(*, where: Sequence[str] | None = None, sort: str | None = None, **others: Any) -> Query:
+    """A question in a user's words.
+
+    Args:
+        where: conditions as text.
+        sort: a name to sort by, smallest first; -NAME: largest first; nothing: best first.
+        others: as in `Query`.
+
+    Raises:
+        ConfigError: a condition that is none, or a name that nobody knows.
+    """
+    conditions = [condition(one) for one in where or ()]
+    order = sort or ""
+    return Query(conditions=conditions, sort=order.removeprefix("-") or None, falling=order.startswith("-"), **others)
+
+
 def in_order(candidates: Sequence[Candidate], query: Query) -> list[Candidate]:
     """Candidates of several archives, each already in the order of `query`, in that order all together; its limit holds for all."""
     if query.sort is None:

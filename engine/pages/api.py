@@ -15,8 +15,7 @@ from engine.pages import answers
 from engine.pages.asking import MOST_CELLS, PAGE
 from engine.pages.runs import Runs
 from engine.records import Outcome
-from engine.search import CONDITION_PATTERN, NAMES, condition
-from engine.search import Query as Question
+from engine.search import CONDITION_PATTERN, NAMES, question
 from engine.syntax_diff import diff
 
 Name = Annotated[str, Path(description="A run's name, as in the list of runs.")]
@@ -42,7 +41,13 @@ MISTAKES: dict[int | str, dict[str, Any]] = {
 def routes(runs: Runs) -> APIRouter:
     """The addresses below /api."""
     router = APIRouter(prefix="/api", responses=MISTAKES)
+    _add_runs(router, runs)
+    _add_search(router, runs)
+    _add_programs(router, runs)
+    return router
 
+
+def _add_runs(router: APIRouter, runs: Runs) -> None:
     @router.get("/runs")
     def list_runs() -> list[answers.RunAnswer]:
         """All runs that are shown."""
@@ -55,6 +60,19 @@ def routes(runs: Runs) -> APIRouter:
         run = runs.named(name)
         return answers.overview_answer(run, run.overview())
 
+    @router.get("/runs/{name}/map")
+    def get_map(
+        name: Name,
+        across: AxisName = AxisName.scale,  # type: ignore[attr-defined]
+        down: Annotated[AxisName, Query(description="Another one.")] = AxisName.rest,  # type: ignore[attr-defined]
+        columns: Annotated[int, Query(ge=1, le=MOST_CELLS)] = 16,
+        rows: Annotated[int, Query(ge=1, le=MOST_CELLS)] = 8,
+    ) -> answers.MapAnswer:
+        """The best program of every cell over two descriptors."""
+        return answers.map_answer(cells(runs.named(name).store, Axis(across, columns), Axis(down, rows)))
+
+
+def _add_search(router: APIRouter, runs: Runs) -> None:
     @router.get("/runs/{name}/programs")
     def list_programs(
         name: Name,
@@ -68,21 +86,22 @@ def routes(runs: Runs) -> APIRouter:
         page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     ) -> answers.ProgramsAnswer:
         """Candidates, failures included, a page at a time."""
-        question = Question(
+        asked = question(
+            where=where,
+            sort=sort,
             verdict=verdict,
             iteration=iteration,
             generator=generator,
             operations=operation or (),
             text=text,
-            conditions=[condition(one) for one in where or ()],
-            sort=sort.removeprefix("-") or None,
-            falling=sort.startswith("-"),
             limit=PAGE,
             offset=(page - 1) * PAGE,
         )
-        found, count = runs.named(name).store.find(question)
+        found, count = runs.named(name).store.find(asked)
         return answers.ProgramsAnswer(count=count, page=page, programs=[answers.candidate_answer(one) for one in found])
 
+
+def _add_programs(router: APIRouter, runs: Runs) -> None:
     @router.get("/runs/{name}/programs/{reference}")
     def get_program(name: Name, reference: Reference) -> answers.ProgramAnswer:
         """One program: source, scores, lineage, what it does."""
@@ -108,16 +127,3 @@ def routes(runs: Runs) -> APIRouter:
         found = run.compared(one.assessment.score, other.assessment.score)
         changes = diff(one.program.source, other.program.source)
         return answers.comparison_answer(changes, found, run.problems(found.of) if found else ())
-
-    @router.get("/runs/{name}/map")
-    def get_map(
-        name: Name,
-        across: AxisName = AxisName.scale,  # type: ignore[attr-defined]
-        down: Annotated[AxisName, Query(description="Another one.")] = AxisName.rest,  # type: ignore[attr-defined]
-        columns: Annotated[int, Query(ge=1, le=MOST_CELLS)] = 16,
-        rows: Annotated[int, Query(ge=1, le=MOST_CELLS)] = 8,
-    ) -> answers.MapAnswer:
-        """The best program of every cell over two descriptors."""
-        return answers.map_answer(cells(runs.named(name).store, Axis(across, columns), Axis(down, rows)))
-
-    return router

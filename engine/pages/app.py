@@ -53,33 +53,35 @@ def create_app(runs: Runs, *, token: str | None = None) -> FastAPI:
     app.add_middleware(BaseHTTPMiddleware, dispatch=Guard(token))
     app.mount("/static", StaticFiles(directory=str(files("engine.pages") / "static")), name="static")
     app.include_router(api.routes(runs))
-    _add_pages(app, runs)
+    _add_run_pages(app, runs)
+    _add_program_pages(app, runs)
     _add_mistakes(app)
     return app
 
 
-def _add_pages(app: FastAPI, runs: Runs) -> None:
-    def page(path: str) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
-        return app.get(path, response_class=HTMLResponse, include_in_schema=False)
+def _page(app: FastAPI, path: str) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
+    return app.get(path, response_class=HTMLResponse, include_in_schema=False)
 
-    @page("/")
+
+def _add_run_pages(app: FastAPI, runs: Runs) -> None:
+    @_page(app, "/")
     def index() -> Response:
         runs.refresh()
         seen = [(run, run.overview()) for run in runs]
         return _html("runs.html", {"seen": seen, "broken": runs.broken})
 
-    @page("/beside")
+    @_page(app, "/beside")
     def beside(run: Annotated[list[str] | None, Query()] = None) -> Response:
         chosen = [runs.named(name) for name in dict.fromkeys(run or ())]
         return _html("beside.html", {"everyone": list(runs), **beside_part(chosen)})
 
-    @page("/runs/{name}")
+    @_page(app, "/runs/{name}")
     def glance(name: str) -> Response:
         run = runs.named(name)
         beat = pulse(run.store)  # before the rest: what comes between the two is shown again, not missed
         return _page_of(run, "overview.html", {"beat": beat, "wait": SECONDS_BETWEEN_LOOKS, **glance_part(run)})
 
-    @page("/runs/{name}/live")
+    @_page(app, "/runs/{name}/live")
     def live(name: str, request: Request) -> Response:
         run = runs.named(name)
         beat = f'"{pulse(run.store)}"'
@@ -87,7 +89,15 @@ def _add_pages(app: FastAPI, runs: Runs) -> None:
             return Response(status_code=304, headers={"ETag": beat})
         return _page_of(run, "live.html", glance_part(run), headers={"ETag": beat})
 
-    @page("/runs/{name}/programs")
+    @_page(app, "/runs/{name}/map")
+    def kinds(name: str, request: Request) -> Response:
+        run = runs.named(name)
+        across, down = axes(request.query_params, run.config.explore)
+        return _page_of(run, "map.html", map_part(cells(run.store, across, down)))
+
+
+def _add_program_pages(app: FastAPI, runs: Runs) -> None:
+    @_page(app, "/runs/{name}/programs")
     def programs(name: str, request: Request) -> Response:
         run, asked = runs.named(name), Asked.of(request.query_params)
         values = {"asked": asked, "page_size": PAGE, "outcomes": list(Outcome), "names": NAMES}
@@ -97,7 +107,7 @@ def _add_pages(app: FastAPI, runs: Runs) -> None:
             return _page_of(run, "programs.html", values | {"mistake": str(error)}, status=400)
         return _page_of(run, "programs.html", values | {"mistake": None, "found": found, "count": count})
 
-    @page("/runs/{name}/programs/{reference}")
+    @_page(app, "/runs/{name}/programs/{reference}")
     def program(name: str, reference: str) -> Response:
         run = runs.named(name)
         candidate = run.candidate(reference)
@@ -109,13 +119,7 @@ def _add_pages(app: FastAPI, runs: Runs) -> None:
         values = {"part": program_part(run, candidate), "related": related(run.store, candidate)}
         return _page_of(run, "program.html", values | kin)
 
-    @page("/runs/{name}/map")
-    def kinds(name: str, request: Request) -> Response:
-        run = runs.named(name)
-        across, down = axes(request.query_params, run.config.explore)
-        return _page_of(run, "map.html", map_part(cells(run.store, across, down)))
-
-    @page("/runs/{name}/compare")
+    @_page(app, "/runs/{name}/compare")
     def compare(name: str, first: str = "", second: str = "") -> Response:
         run = runs.named(name)
         pair = pair_part(run, run.candidate(first), run.candidate(second)) if first and second else None

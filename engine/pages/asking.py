@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.cells import Axis
 from engine.config import ExploreSection
 from engine.descriptors import NUMBERS
 from engine.errors import ConfigError
-from engine.search import Condition, Query, condition
+from engine.search import Query, question
 
 PAGE = 50
 """Candidates on a page."""
@@ -56,16 +56,14 @@ class Asked:
         Raises:
             ConfigError: one of them is not what it should be.
         """
-        conditions: Sequence[Condition] = [condition(one) for one in _parts(self.where)]
-        return Query(
+        return question(
+            where=_parts(self.where),
+            sort=self.sort,
             verdict=self.verdict or None,
             iteration=_count("iteration", self.iteration, 1_000_000) if self.iteration else None,
             generator=self.generator or None,
             operations=_parts(self.operation),
             text=self.text,
-            conditions=conditions,
-            sort=self.sort.removeprefix("-") or None,
-            falling=self.sort.startswith("-"),
             limit=PAGE,
             offset=(self.number - 1) * PAGE,
         )

@@ -21,7 +21,7 @@ test: $(STAMP) ## run the tests (ARGS="tests/merges" runs some of them, without 
 	$(BIN)/python -m pytest -m "not full" -n $(WORKERS) $(or $(ARGS),--cov --cov-report= --cov-fail-under=$(COVERAGE))
 
 test-full: $(STAMP) ## run the tests that need an environment or a server of their own; here a skip is a failure
-	$(BIN)/python -m pytest -m full --no-skips $(ARGS)
+	$(BIN)/python -m pytest -m full --no-skips -n $(WORKERS) $(ARGS)
 
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .

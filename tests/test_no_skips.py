@@ -45,6 +45,14 @@ def test_a_skip_fails_the_run_and_is_named(tmp_path: Path, source: str, name: st
     assert line.startswith(f"--no-skips: expected every test to run, got 1 skipped: {name}")
 
 
+@pytest.mark.parametrize("source", ["def test_it(): pytest.skip('no network')\n", "pytest.importorskip('nosuch')\n"])
+def test_so_does_one_in_several_processes_and_is_counted_once(tmp_path: Path, source: str) -> None:
+    (tmp_path / "test_other.py").write_text(PASSES)
+    done = run(tmp_path, source, "--no-skips", "-n", "2")
+    assert done.returncode == 1, done.stdout
+    assert "--no-skips: expected every test to run, got 1 skipped: test_it.py" in done.stdout
+
+
 @pytest.mark.parametrize("source", [PASSES, "@pytest.mark.xfail(strict=True)\ndef test_it(): assert False\n"])
 def test_a_run_without_skips_passes(tmp_path: Path, source: str) -> None:
     done = run(tmp_path, source, "--no-skips")

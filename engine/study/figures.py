@@ -114,12 +114,12 @@ def _by_iteration(results: Results) -> str:
 
 def _held_out(results: Results) -> str:
     """The program first on dev of every run, on the held-out problems, against the best human-made merge; and on other experts."""
-    arenas = [("held-out problems", results["held_out"])] + (
-        [("other experts", results["transfer"])] if results["transfer"] else []
+    arenas = [("held-out problems", results["held_out"], "held-out, first on dev")] + (
+        [("other experts", results["transfer"], "transfer, first on dev")] if results["transfer"] else []
     )
     methods = list(results["methods"])
     with _drawn(1, len(arenas), (4.2 * len(arenas), 0.42 * len(methods) + 1.4)) as (axes, svg):
-        for axis, (title, arena) in zip(axes[0], arenas, strict=True):
+        for axis, (title, arena, name) in zip(axes[0], arenas, strict=True):
             for row, method in enumerate(methods):
                 values = [
                     arena["runs"][f"{method}-{run['seed']}"][0]["value"]
@@ -127,9 +127,9 @@ def _held_out(results: Results) -> str:
                     if arena["runs"].get(f"{method}-{run['seed']}")
                 ]
                 values = [value for value in values if value is not None]
-                mean = over_seeds(values)
-                if mean is None:
+                if name not in results["methods"][method]:
                     continue
+                mean = OverSeeds(**results["methods"][method][name])
                 low, high = _interval(mean)
                 axis.plot(np.array(values) * 100, [row] * len(values), ".", color=_colour(results, method), alpha=0.5)
                 axis.errorbar(

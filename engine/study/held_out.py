@@ -6,6 +6,7 @@ experts of the study and again for those of the transfer.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from engine.bench import Bench
 from engine.config import CampaignConfig
 from engine.errors import ConfigError, HostError
 from engine.finale import finalists
+from engine.hashing import derived_seed
 from engine.ranking import scored_best_first
 from engine.records import Candidate, Program, Trial
 from engine.store import Store
@@ -66,6 +68,7 @@ class Arena:
         evaluations: dev evaluations spent on them.
         runs: of each run (METHOD-SEED) its best programs, best on dev first.
         by_iteration: of each run the program first on dev of every iteration, of those that scored one; empty for other experts.
+        drawn: of each run programs of every iteration that chance drew; empty for other experts, and where the study draws none.
         weights: of the held-out problems.
     """
 
@@ -74,6 +77,7 @@ class Arena:
     evaluations: int
     runs: Mapping[str, Sequence[HeldOut]]
     by_iteration: Mapping[str, Mapping[int, HeldOut]]
+    drawn: Mapping[str, Mapping[int, Sequence[HeldOut]]]
     weights: Sequence[float]
 
 
@@ -101,6 +105,7 @@ def meet(
         humans = [met_trial(bench, one.trial, suite) for one in tuned]
         met: dict[str, list[HeldOut]] = {}
         by_iteration: dict[str, dict[int, HeldOut]] = {}
+        chance: dict[str, dict[int, list[HeldOut]]] = {}
         for run, archive in stores(list(runs)):
             told(f"{run.name}: its best {top}")
             best = finalists(archive, top)
@@ -108,16 +113,29 @@ def meet(
                 met[run.name] = [_met_program(bench, c, suite, run) for c in best]
                 firsts = first_by_iteration(archive.candidates())
                 by_iteration[run.name] = {i: _met_program(bench, c, suite, run) for i, c in firsts.items()}
+                few = drawn(archive.candidates(), study.study.drawn, run.seed)
+                chance[run.name] = {i: [_met_program(bench, c, suite, run) for c in cs] for i, cs in few.items()}
             else:
                 met[run.name] = [transferred(bench, c.program, suite, run_seed=run.seed) for c in best]
         spent = sum(one.evaluations for one in tuned)
-        return Arena(humans[0], humans, spent, met, by_iteration, weights_of(describe(suite)))
+        return Arena(humans[0], humans, spent, met, by_iteration, chance, weights_of(describe(suite)))
 
 
 def first_by_iteration(candidates: Sequence[Candidate]) -> dict[int, Candidate]:
     """The program first on dev of every iteration that scored one."""
     ranked = scored_best_first(candidates)
     return {i: next(c for c in ranked if c.iteration == i) for i in sorted({c.iteration for c in ranked})}
+
+
+def drawn(candidates: Sequence[Candidate], count: int, seed: int) -> dict[int, list[Candidate]]:
+    """Of every iteration `count` of its scored programs, or all; the same ones wherever a seed's programs are the same."""
+    scored = sorted((c for c in candidates if c.score is not None), key=lambda c: c.number)
+    by_iteration = {i: [c for c in scored if c.iteration == i] for i in sorted({c.iteration for c in scored})}
+    return {
+        i: random.Random(derived_seed("drawn", seed, i)).sample(ones, min(count, len(ones)))
+        for i, ones in by_iteration.items()
+        if count
+    }
 
 
 def _config(study: Study, experts: Sequence[str] | None) -> CampaignConfig:

@@ -43,13 +43,14 @@ class _Section(BaseModel):
 
 
 class StudySection(_Section):
-    """What all methods share. `held_out`: problems for the end, "test" or, of the pocket benchmark, fresh:SEED, or several of these. `top`: programs of each run, the best on dev, that meet the held-out problems."""
+    """What all methods share. `held_out`: problems for the end, "test" or, of the pocket benchmark, fresh:SEED, or several of these. `top`: programs of each run, the best on dev, that meet the held-out problems; `drawn`: so many more of each iteration, drawn by chance from its scored ones: what the typical program is worth where no choice has flattered it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     campaign: str = "pocket"
     seeds: Seeds
     held_out: Splits = ("test",)
     top: Annotated[int, Field(ge=1, le=100)] = 15
+    drawn: Annotated[int, Field(ge=0, le=100)] = 0
     set: tuple[str, ...] = ()
 
     @field_validator("held_out")

@@ -19,7 +19,7 @@ TITLES = {
     "by-iteration": "By iteration: mean over seeds, 95 % interval where there are three seeds or more",
     "histograms": "Dev scores of all scored programs, by iteration",
     "best-so-far": "Best dev score after so many programs: mean over seeds, 95 % interval where there are three seeds or more",
-    "held-out": "The program first on dev of every run, on problems that no run met: each seed, mean, and 95 % interval where there are three seeds or more; dashed: the human-made merge first on dev",
+    "held-out": "The program first on dev of every run, on problems that no run met: each seed, mean, and 95 % interval over seeds and problems where there are three seeds or more; dashed: the human-made merge first on dev",
 }
 
 
@@ -58,7 +58,9 @@ def lines(results: Results) -> list[str]:
     """The comparisons of a study, in plain lines."""
     text = []
     for one in results["comparisons"]:
-        text.append(f"{one['better']} against {one['than']}, mean over seeds [95 %], p by flipping signs:")
+        text.append(
+            f"{one['better']} against {one['than']}, mean over seeds [95 %, held-out and transfer over problems too], p by flipping signs:"
+        )
         for name, found in one["differences"].items():
             text.append(f"  {name:44s} {_points(found):28s} p = {_chance(found['p'])}, n = {found['n']}")
     human = results["held_out"]["human"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from engine import rundir
 from engine.config import ExploreSection
@@ -16,7 +17,7 @@ from engine.judging.judge import agreement
 from engine.records import Candidate
 from engine.study.held_out import Arena, HeldOut, difference, meet
 from engine.study.measures import best_so_far, by_iteration, scores_of
-from engine.study.over_seeds import over_seeds, paired
+from engine.study.over_seeds import ByProblem, Value, over_seeds, paired
 from engine.study.plan import Study
 from engine.study.runner import PlannedRun, stores
 
@@ -101,6 +102,10 @@ def _arena(arena: Arena) -> dict[str, Any]:
         "by_iteration": {
             name: {str(i): _shown(one) for i, one in firsts.items()} for name, firsts in arena.by_iteration.items()
         },
+        "drawn": {
+            name: {str(i): [_shown(one) for one in ones] for i, ones in drawn.items()}
+            for name, drawn in arena.drawn.items()
+        },
     }
 
 
@@ -110,11 +115,11 @@ def _shown(one: HeldOut) -> dict[str, Any]:
 
 def _values(
     study: Study, method: str, searched: Mapping[str, Any], own: Arena, other: Arena | None
-) -> dict[str, dict[int, float]]:
-    """What of a method is compared, by name and seed."""
-    values: dict[str, dict[int, float]] = {}
+) -> dict[str, dict[int, Value]]:
+    """What of a method is compared, by name and seed; what was measured on held-out problems by problem."""
+    values: dict[str, dict[int, Value]] = {}
 
-    def note(name: str, seed: int, value: float | None) -> None:
+    def note(name: str, seed: int, value: Value | None) -> None:
         if value is not None:
             values.setdefault(name, {})[seed] = value
 
@@ -129,23 +134,32 @@ def _values(
         for iteration, mapped in searched[name]["map"].items():
             for what, share in mapped.items():
                 note(f"map: {what}, iteration {iteration}", seed, share)
+        for iteration, ones in own.drawn.get(name, {}).items():
+            note(f"held-out, mean of {study.study.drawn} drawn of iteration {iteration}", seed, _right(*ones))
         for iteration, one in own.by_iteration[name].items():
-            note(f"held-out, first on dev of iteration {iteration}", seed, one.value)
-            note(f"dev − held-out, first on dev of iteration {iteration}", seed, _less(one.dev, one.value))
+            note(f"held-out, first on dev of iteration {iteration}", seed, _right(one))
+            if one.dev is not None:
+                note(f"dev − held-out, first on dev of iteration {iteration}", seed, one.dev - _answers(one))
         programs = own.runs[name]
         if programs:
-            note(HELD, seed, programs[0].value)
-            note(HELD_TOP, seed, fmean(one.value for one in programs if one.value is not None))
-            note(f"{HELD}, above {own.human.name}", seed, _less(programs[0].value, own.human.value))
-        if other is not None and other.runs[name]:
-            first = other.runs[name][0].value
+            note(HELD, seed, _right(programs[0]))
+            note(HELD_TOP, seed, _right(*programs))
+            note(f"{HELD}, above {own.human.name}", seed, _answers(programs[0]) - _answers(own.human))
+        if other is not None and other.runs[name] and (first := _right(*other.runs[name][:1])) is not None:
             note("transfer, first on dev", seed, first)
-            note(f"transfer, first on dev, above {other.human.name}", seed, _less(first, other.human.value))
+            note(f"transfer, first on dev, above {other.human.name}", seed, first - _answers(other.human))
     return values
 
 
-def _less(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
+def _answers(one: HeldOut) -> ByProblem:
+    """1 for every held-out problem that it got right, else 0."""
+    return np.array([bit == "1" for bit in one.bits], dtype=np.float64)
+
+
+def _right(*programs: HeldOut) -> ByProblem | None:
+    """Of every held-out problem the share of programs that got it right, of those that ran; None where none did."""
+    ran = [_answers(one) for one in programs if one.bits]
+    return np.stack(ran).mean(axis=0) if ran else None
 
 
 def _plain(study: Study, method: str, searched: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +178,7 @@ def _plain(study: Study, method: str, searched: Mapping[str, Any]) -> dict[str, 
 
 def _method(study: Study, method: str, searched: Mapping[str, Any], own: Arena, other: Arena | None) -> dict[str, Any]:
     values = _values(study, method, searched, own, other)
-    found = {name: over_seeds(list(by_seed.values())) for name, by_seed in values.items()}
+    found = {name: over_seeds(list(by_seed.values()), own.weights) for name, by_seed in values.items()}
     return {name: asdict(one) for name, one in found.items() if one is not None}
 
 
@@ -172,7 +186,7 @@ def _comparison(
     study: Study, better: str, than: str, searched: Mapping[str, Any], own: Arena, other: Arena | None
 ) -> dict[str, Any]:
     first, second = (_values(study, method, searched, own, other) for method in (better, than))
-    found = {name: paired(first[name], second[name]) for name in first if name in second}
+    found = {name: paired(first[name], second[name], own.weights) for name in first if name in second}
     return {
         "better": better,
         "than": than,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from scipy.stats import ttest_1samp, ttest_rel
 
 from engine.records import Outcome
 from engine.study.measures import best_so_far, by_iteration, top_decile
-from engine.study.over_seeds import over_seeds, paired
+from engine.study.over_seeds import OverSeeds, over_seeds, paired
 from tests.engine.conftest import candidate
 
 VALUES = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=2, max_size=9)
@@ -56,6 +57,66 @@ def test_p_is_the_share_of_sign_flips_that_are_as_large(differences: list[float]
     found = paired(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
     assert found is not None
     assert found.p == p
+
+
+def test_values_that_differ_by_seed_alone_have_students_interval() -> None:
+    seeds, weights = [0.1, 0.4, 0.2], [1.0, 2.0, 1.0, 1.0]
+    found, plain = over_seeds([np.full(4, value) for value in seeds], weights), over_seeds(seeds)
+    assert found is not None
+    assert plain is not None
+    assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high))
+    assert (found.problems, plain.problems) == (4, None)
+
+
+def test_values_that_differ_by_problem_alone_have_the_interval_of_the_problems() -> None:
+    problems = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    found = over_seeds([problems] * 3, [2.0] * 7)
+    assert found is not None
+    low, high = ttest_1samp(problems, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_problems_count_by_their_weights() -> None:
+    found = over_seeds([np.array([1.0, 0.0]), np.array([1.0, 0.0])], [3.0, 1.0])
+    assert found is not None
+    assert found.mean == 0.75
+    assert over_seeds([np.array([1.0, 0.0])], [3.0, 1.0]) == OverSeeds(0.75, None, None, 1, 2)
+
+
+@pytest.mark.parametrize(("of_seeds", "of_problems"), [(0.3, 0.3), (0.0, 0.5), (0.5, 0.0), (0.02, 0.2)])
+def test_the_interval_over_seeds_and_problems_holds_what_it_promises(of_seeds: float, of_problems: float) -> None:
+    """Drawn anew 600 times, it holds the true mean at least as often as it says, within what chance allows."""
+    random, held = np.random.default_rng(7), 0
+    for _ in range(600):
+        seeds, problems = random.normal(0, of_seeds, (5, 1)), random.normal(0, of_problems, (1, 40))
+        found = over_seeds(list(seeds + problems + random.normal(0, 1, (5, 40))), [1.0] * 40)
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0 <= found.high
+    assert held / 600 > 0.93
+
+
+def test_seeds_alone_promise_too_much_where_problems_are_drawn_too() -> None:
+    """Why there is a second kind of interval."""
+    random, held = np.random.default_rng(7), 0
+    for _ in range(300):
+        table = random.normal(0, 0.3, (1, 40)) + random.normal(0, 0.5, (5, 40))
+        found = over_seeds([float(row.mean()) for row in table])
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0 <= found.high
+    assert held / 300 < 0.9
+
+
+def test_methods_are_compared_by_problem_where_that_is_known() -> None:
+    first = {1: np.array([1.0, 1.0, 0.0]), 2: np.array([1.0, 0.0, 1.0])}
+    found = paired(first, {1: np.array([0.0, 1.0, 0.0]), 2: np.array([0.0, 0.0, 0.0])}, [1.0, 1.0, 1.0])
+    assert found is not None
+    assert found.difference.mean == pytest.approx(0.5)
+    assert found.difference.problems == 3
+    assert found.p == 0.5
 
 
 def test_measures_of_an_iteration() -> None:

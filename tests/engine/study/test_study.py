@@ -27,6 +27,7 @@ name = "small"
 seeds = [1, 2]
 held_out = ["fresh:5"]
 top = 2
+drawn = 1
 set = ["campaign.iterations=2", "campaign.programs=4", "benchmark.dev_limit=16", "benchmark.test_limit=16", "benchmark.racing=none", "models.threads=1", "baselines.names=task_arithmetic", "generator.batch=2"]
 
 [methods.scripted]
@@ -137,6 +138,28 @@ def test_the_gap_between_dev_and_held_out_is_told_by_iteration(finished: tuple[P
     assert gap["mean"] == pytest.approx(sum(one["dev"] - one["value"] for one in both) / 2)
 
 
+def test_programs_that_chance_drew_are_met_by_iteration_and_the_same_where_programs_are(
+    finished: tuple[Path, Study, dict],
+) -> None:
+    out, study, results = finished
+    drawn = results["held_out"]["drawn"]["grammar-2"]
+    assert {i: len(ones) for i, ones in drawn.items()} == {"1": 1, "2": 1}
+    candidates = Store.in_folder(out / "runs" / "grammar-2").candidates()
+    assert drawn["2"][0]["name"] in {c.program.id for c in candidates if c.iteration == 2 and c.score is not None}
+    mean = results["methods"]["grammar"]["held-out, mean of 1 drawn of iteration 2"]
+    values = [results["held_out"]["drawn"][f"grammar-{seed}"]["2"][0]["value"] for seed in (1, 2)]
+    assert (mean["mean"], mean["problems"]) == (pytest.approx(sum(values) / 2), 16)
+    assert results["transfer"]["drawn"] == {}
+    two, one, other = (held_out.drawn(candidates, count, seed) for count, seed in ((2, 5), (1, 5), (1, 6)))
+    assert two == held_out.drawn(candidates[::-1], 2, 5)
+    assert {len(ones) for ones in two.values()} == {2}
+    assert held_out.drawn(candidates, 0, 5) == {}
+    assert len(held_out.drawn(candidates, 100, 5)[1]) == sum(
+        c.score is not None for c in candidates if c.iteration == 1
+    )
+    assert one != other
+
+
 def test_a_program_that_fails_on_other_experts_is_a_finding_and_the_report_is_written(tmp_path: Path) -> None:
     only_here = WEIGHTED_SUM.replace(
         "    return", "    assert 'transfer_a' not in model_dict, 'made for others'\n    return"
@@ -181,6 +204,8 @@ def test_comparisons_are_paired_by_seed(finished: tuple[Path, Study, dict]) -> N
     wanted = (values["scripted-1"] - values["grammar-1"] + values["scripted-2"] - values["grammar-2"]) / 2
     assert found["mean"] == pytest.approx(wanted)
     assert found["seeds"] == [1, 2]
+    assert found["problems"] == 16
+    assert comparison["differences"]["median, iteration 1"]["problems"] is None
 
 
 def test_collected_again_nothing_is_asked_again_and_the_numbers_are_the_same(
@@ -230,7 +255,7 @@ def test_a_name_of_the_users_cannot_break_the_page(finished: tuple[Path, Study, 
 def test_the_lines_for_the_terminal_name_difference_interval_and_p(finished: tuple[Path, Study, dict]) -> None:
     *_, results = finished
     text = "\n".join(lines(results))
-    assert re.search(r"held-out, first on dev +[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] +p = 0\.5|p = 1", text)
+    assert re.search(r"held-out, first on dev +[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\] +p = (0\.5|1)\b", text)
     assert "task_arithmetic" in text
 
 
@@ -292,7 +317,7 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path: Path) -> None:
             r"'grammar': key 'campaign\.programs': expected the same as of 'scripted' \(4\), got 9; .*equal budgets",
         ),
         (('kind=grammar"', 'kind=grammar", "benchmark.dev_limit=9"'), r"key 'benchmark\.dev_limit': expected the same"),
-        (("top = 2", "tops = 2"), r"key 'study\.tops': expected one of name, campaign, seeds, held_out, top, set"),
+        (("top = 2", "tops = 2"), r"key 'study\.tops': expected one of name, campaign, seeds, held_out, top, drawn, set"),
         (
             ("[methods.grammar]\nset", "[methods.grammar]\nsets"),
             r"key 'methods\.grammar\.sets': expected one of set, seeds",

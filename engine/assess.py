@@ -208,16 +208,16 @@ def _left_in_batch(config: CampaignConfig, candidate: Candidate) -> int:
 
 
 def triaged(probed: Sequence[Ran], earlier: Sequence[Candidate], share: float) -> set[int]:
-    """Numbers of the candidates of a batch that are worth a score: the judged-best `share` of those that work and are new, at least one.
+    """Numbers of the candidates of a batch that are worth a score: the judged-best `share` of those that pass the probes and are new, at least one.
 
-    A program whose judgement could not be read comes last.
+    A program whose judgement could not be read comes last. One that fails on the real tensors afterwards has had its place: nobody takes it.
 
     Args:
         probed: candidates of one batch, those that were not assessed in an earlier process.
         earlier: all that were; those of the same batch count, so that a resumed run chooses the same.
     """
     batch = batch_of(probed[0].candidate)
-    there = [c for c in earlier if batch_of(c) == batch and c.assessment.outcome in (Outcome.OK, Outcome.SKIPPED)]
+    there = [c for c in earlier if batch_of(c) == batch and c.assessment.is_new]
     working = there + [ran.candidate for ran in probed if ran.works]
     working.sort(key=lambda c: (-(c.program.judged if c.program.judged is not None else -1.0), c.number))
     return {c.number for c in working[: math.ceil(share * len(working))]}

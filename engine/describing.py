@@ -17,11 +17,7 @@ from sandbox import ExecutionResult, Sandbox, TensorJob
 
 def undescribed(store: Store) -> list[Candidate]:
     """New programs that work on the probes and have no descriptors yet, each once."""
-    missing = {
-        c.program.id: c
-        for c in store.candidates()
-        if c.assessment.behaviour and not c.assessment.duplicate_of and not c.assessment.descriptors
-    }
+    missing = {c.program.id: c for c in store.candidates() if c.assessment.is_new and not c.assessment.descriptors}
     return list(missing.values())
 
 

@@ -121,6 +121,11 @@ class Assessment:
     isolation: str | None = None
     descriptors: Descriptors | None = None
 
+    @property
+    def is_new(self) -> bool:
+        """It passed the probes, and nothing before it behaves the same, whatever the real tensors and a triage made of it then."""
+        return self.behaviour is not None and self.duplicate_of is None
+
 
 @dataclass(frozen=True)
 class Candidate:

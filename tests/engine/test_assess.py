@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -225,14 +226,32 @@ def test_the_triage_pays_a_merge_and_a_score_for_the_judged_best_that_work() -> 
     assert fates[0][1].behaviour is not None
 
 
+def assert_ends_alike(
+    made: Callable[[], CountingBench], rows: list[Candidate], novelty: float = 0.0
+) -> list[Assessment]:
+    """The fates of these rows, the same wherever the run is broken off."""
+    whole = list(assess_all(made(), iter(rows), Known(novelty=novelty)))  # type: ignore[arg-type]
+    for done in range(1, len(rows)):
+        earlier = [replace(c, assessment=a) for c, a in whole[:done]]
+        rest = assess_all(made(), iter(rows[done:]), Known(earlier, novelty), earlier)  # type: ignore[arg-type]
+        assert list(rest) == whole[done:], f"broken off after {done}"
+    return [a for _, a in whole]
+
+
 def test_a_resumed_triage_chooses_the_same() -> None:
-    rows = judged_batch(JUDGED)
-    whole = {c.number: a.outcome for c, a in assess_all(triage_bench(), iter(rows), Known())}  # type: ignore[arg-type]
-    for done in range(1, 6):
-        earlier = [replace(c, assessment=Assessment(whole[c.number], behaviour=f"b{c.number}")) for c in rows[:done]]
-        bench = triage_bench()
-        rest = assess_all(bench, iter(rows[done:]), Known(earlier), earlier)  # type: ignore[arg-type]
-        assert {c.number: a.outcome for c, a in rest} == {n: whole[n] for n in range(done + 1, 7)}
+    assert_ends_alike(triage_bench, judged_batch(JUDGED))
+
+
+def test_a_program_that_fails_on_the_real_tensors_keeps_its_place_in_a_resumed_triage() -> None:
+    def made() -> CountingBench:
+        bench = CountingBench(
+            {f"p{i}": [gave(i)] for i in range(1, 5)}, {"p1": [failed(Reason.NONFINITE)], "p2": [gave(2)]}
+        )
+        bench.config = build_config({**TRIAGED, "generator": {"batch": 4}, "campaign": {"programs": 4}})
+        return bench
+
+    fates = assert_ends_alike(made, judged_batch([5.0, 4.0, 3.0, 2.0]))
+    assert [a.outcome.value for a in fates] == ["failed", "ok", "skipped", "skipped"]
 
 
 def test_what_the_triage_passed_over_may_be_scored_in_a_later_batch() -> None:
@@ -248,15 +267,9 @@ def test_what_the_triage_passed_over_may_be_scored_in_a_later_batch() -> None:
         replace(c, program=replace(c.program, sampling=replace(c.program.sampling, batch=i // 3, row=i % 3)))
         for i, c in enumerate(judged_batch([1.0, 5.0, 1.0, 5.0, 5.0, 1.0]))
     ]
-    whole = list(assess_all(bench(), iter(rows), Known()))  # type: ignore[arg-type]
-    assert [a.outcome.value for _, a in whole] == ["skipped", "ok", "duplicate", "ok", "duplicate", "skipped"]
-    assert whole[4][1].duplicate_of == rows[1].program.id
-    for done in range(1, 6):
-        earlier = [replace(c, assessment=a) for c, a in whole[:done]]
-        rest = assess_all(bench(), iter(rows[done:]), Known(earlier), earlier)  # type: ignore[arg-type]
-        assert [(c.number, a.outcome, a.duplicate_of) for c, a in rest] == [
-            (c.number, a.outcome, a.duplicate_of) for c, a in whole[done:]
-        ]
+    fates = assert_ends_alike(bench, rows)
+    assert [a.outcome.value for a in fates] == ["skipped", "ok", "duplicate", "ok", "duplicate", "skipped"]
+    assert fates[4].duplicate_of == rows[1].program.id
 
 
 def test_what_an_untrained_generator_writes_is_not_triaged() -> None:

@@ -33,7 +33,7 @@ class Ran:
     """A candidate after the sandbox: what the probes gave, its original if it is a duplicate, else what the real tensors gave.
 
     `original` and `merge` are None where the probes failed; where they did not one of them is set, or neither if the triage left it out.
-    `fault`: of the original, if that failed on the real tensors. `distance`: from an original that it is only near to.
+    `fault`: of the original, if it behaves the same and failed on the real tensors. `distance`: from an original that it is only near to.
     """
 
     candidate: Candidate
@@ -169,10 +169,11 @@ def _further(bench: Bench, candidate: Candidate, before: Assessment, merge: Exec
 def _runs(bench: Bench, candidates: Iterator[Candidate], known: Known, earlier: Sequence[Candidate]) -> Iterator[Ran]:
     """Every candidate after the sandbox, in order; with a triage whole batches are probed before the first of them is merged."""
     for first in candidates:
-        known.begin(batch_of(first))
+        whole = _is_triaged(bench.config, first)
+        known.begin(batch_of(first), whole=whole)
         probed = [_probed(bench, first, known)]
         chosen = {first.number}
-        if _is_triaged(bench.config, first):
+        if whole:
             probed += [_probed(bench, c, known) for c in islice(candidates, _left_in_batch(bench.config, first))]
             chosen = triaged(probed, earlier, bench.config.judge.triage)
         for ran in probed:
@@ -180,10 +181,10 @@ def _runs(bench: Bench, candidates: Iterator[Candidate], known: Known, earlier: 
 
 
 def _merged(bench: Bench, ran: Ran, known: Known, *, chosen: bool) -> Ran:
-    """What the real tensors give, of a program that is new and chosen; of a duplicate, whether its original failed on them."""
+    """What the real tensors give, of a program that is new and chosen; of one that behaves as an earlier one does, whether that failed on them."""
     program = ran.candidate.program
     if ran.original is not None:
-        return replace(ran, fault=known.fault(ran.original))
+        return ran if ran.distance is not None else replace(ran, fault=known.fault(ran.original))
     if not ran.works:
         return ran
     if not chosen:
@@ -238,9 +239,9 @@ def _probed(bench: Prober, candidate: Candidate, known: Known) -> Ran:
         return Ran(candidate, probe, behaviour, None, original)
     descriptors = bench.describe(program.source, probe)
     near = known.near(descriptors.sketch)
-    known.add(program.id, behaviour, near[0] if near else None)
     if near:
         return Ran(candidate, probe, behaviour, None, near[0], distance=near[1])
+    known.add(program.id, behaviour)
     known.sketched(program.id, descriptors.sketch)
     return Ran(candidate, probe, behaviour, descriptors)
 

@@ -22,6 +22,7 @@ class Known:
     """Programs seen so far. It is filled in the order of candidates, so a resumed run finds the same duplicates as an unbroken one.
 
     What a triage passed over counts within its batch alone: it was never scored, and a later program that does the same, judged better, may be.
+    A program that is only near to an earlier one is not remembered: its text, written again, is looked at again, since what it was near to may have failed.
 
     Args:
         earlier: all that were assessed before, in order.
@@ -36,27 +37,36 @@ class Known:
         self._behaviours: dict[str, ProgramId] = {}
         self._faults: dict[ProgramId, Assessment] = {}
         self._passed_over: list[ProgramId] = []
+        self._failed: list[ProgramId] = []
         self._batch: Batch | None = None
         for candidate in earlier:
             if candidate.assessment.outcome is not Outcome.PENDING:
-                self.begin(batch_of(candidate))
+                self.begin(batch_of(candidate), whole=True)
                 self._recall(candidate.program.id, candidate.assessment)
 
     def _recall(self, program: ProgramId, assessment: Assessment) -> None:
-        self.add(program, assessment.behaviour, assessment.duplicate_of)
+        original = assessment.duplicate_of
+        if original is None or self._behaviours.get(assessment.behaviour or "") == original:  # else it was only near
+            self.add(program, assessment.behaviour, original)
         if assessment.descriptors is not None:
             self.sketched(program, assessment.descriptors.sketch)
         if assessment.outcome is Outcome.SKIPPED:
             self.pass_over(program)
-        if assessment.outcome is Outcome.FAILED and assessment.duplicate_of is None:
-            self.blame(program, assessment)
+        if assessment.outcome is Outcome.FAILED and assessment.is_new:
+            self._faults[program] = assessment
+            self._failed.append(program)  # near to others until `begin` says how its batch was probed
 
-    def begin(self, batch: Batch) -> None:
-        """From here on come programs of this batch."""
+    def begin(self, batch: Batch, *, whole: bool = False) -> None:
+        """From here on come programs of this batch. `whole`: all of it is probed before the first is merged, so what fails in it is near to the others all the same."""
         if batch != self._batch:
             for program in self._passed_over:
                 self._forget(program)
-            self._passed_over, self._batch = [], batch
+            self._passed_over = []
+        if batch != self._batch or not whole:
+            for program in self._failed:
+                self._unsketch(program)
+            self._failed = []
+        self._batch = batch
 
     def add(self, program: ProgramId, behaviour: str | None, original: ProgramId | None = None) -> None:
         """Remember a program; the first of a behaviour is the original of the others."""

@@ -272,6 +272,45 @@ def test_what_the_triage_passed_over_may_be_scored_in_a_later_batch() -> None:
     assert fates[4].duplicate_of == rows[1].program.id
 
 
+@pytest.mark.parametrize("triage", [0.5, 1.0])
+def test_what_is_only_near_to_a_program_that_failed_on_the_real_tensors_has_not_failed(triage: float) -> None:
+    """Two batches of three; p1 fails, p2 is near it, and p3 and p4 are p2's text again."""
+
+    def made() -> CountingBench:
+        probes = {"p1": [gave(1)], "p2": [gave(2)] * 3, "p5": [gave(5)], "p6": [gave(6)]}
+        merges = {**{name: [gave(9)] for name in probes}, "p1": [failed(Reason.NONFINITE)]}
+        bench = CountingBench(probes, merges)
+        bench.sketches = {
+            name: (value,) * SKETCH_NUMBERS for name, value in zip(probes, (1.0, 1.01, 2.0, 3.0), strict=True)
+        }
+        settings = {**TRIAGED, "judge": {"triage": triage}, "generator": {"batch": 3}}
+        bench.config = build_config(settings)
+        return bench
+
+    rows = judged_batch([5.0, 4.0, 3.0, 5.0, 4.0, 1.0])
+    same = {"source": "p2", "id": rows[1].program.id}
+    rows = [
+        replace(
+            c,
+            program=replace(
+                c.program,
+                sampling=replace(c.program.sampling, batch=at // 3, row=at % 3),
+                **(same if c.number in (3, 4) else {}),
+            ),
+        )
+        for at, c in enumerate(rows)
+    ]
+    fates = assert_ends_alike(made, rows, novelty=0.1)
+    outcomes = [a.outcome.value for a in fates]
+    if triage < 1.0:  # near when the batch was probed; in the next batch p1 is nobody's neighbour
+        assert outcomes == ["failed", "duplicate", "duplicate", "ok", "ok", "skipped"]
+        assert {a.detail for a in fates[1:3]} == {"nearly the same: distance 0.0099"}
+        assert {a.duplicate_of for a in fates[1:3]} == {rows[0].program.id}
+    else:  # p1 has failed before p2 is looked at
+        assert outcomes == ["failed", "ok", "duplicate", "duplicate", "ok", "ok"]
+        assert {a.duplicate_of for a in fates[2:4]} == {rows[1].program.id}
+
+
 def test_what_an_untrained_generator_writes_is_not_triaged() -> None:
     rows = [replace(c, program=replace(c.program, generator="0", judged=None)) for c in judged_batch(JUDGED)]
     fates = assess_all(triage_bench(), iter(rows), Known())  # type: ignore[arg-type]

@@ -42,6 +42,12 @@ def judged(row: Candidate, value: float | None) -> Candidate:
     return replace(row, program=replace(row.program, judged=value))
 
 
+def stopped(number: int, bits: str) -> Candidate:
+    """A candidate that a race stopped after these answers, of 100 problems."""
+    row = candidate(number, 0.0)
+    return replace(row, assessment=replace(row.assessment, score=dev_score(bits.ljust(100, "-"))))
+
+
 def test_points_add_up_over_the_bands_of_measured_scores() -> None:
     rubric = Rubric.of(MEASURED, TRIALS)
     assert rubric.thresholds == (0.3, 0.5, 0.81, 0.93)
@@ -52,6 +58,23 @@ def test_points_add_up_over_the_bands_of_measured_scores() -> None:
 
 def test_without_a_measured_program_nobody_is_among_the_best() -> None:
     assert Rubric.of([], TRIALS).points(candidate(1, 1.0)) == 3
+
+
+def test_the_best_quarter_is_one_of_all_that_were_scored_stopped_ones_too() -> None:
+    whole = [candidate(i, i / 100) for i in range(61, 101)]
+    measured = [*whole, *(stopped(i, "1" * 9 + "0") for i in range(101, 161)), candidate(161, None)]
+    rubric = Rubric.of(measured, TRIALS)
+    assert rubric.thresholds == (0.3, 0.5, 0.76, 0.91)  # places 25 and 10 of 100
+    assert sum(rubric.points(c) >= 4 for c in measured) == 25
+    assert sum(rubric.points(c) == 5 for c in measured) == 10
+
+
+def test_a_program_stopped_in_a_race_is_never_among_the_best_whatever_it_had_shown() -> None:
+    measured = [candidate(1, 0.6), *(stopped(i, "1111") for i in range(2, 21))]
+    rubric = Rubric.of(measured, TRIALS)
+    assert [rubric.points(c) for c in measured] == [5] + [3] * 19
+    assert rubric.points(stopped(21, "01000")) == 1
+    assert {Rubric.of(measured[1:], TRIALS).points(c) for c in measured} == {3}
 
 
 @pytest.mark.parametrize(
@@ -141,9 +164,7 @@ def test_the_campaigns_table_says_by_iteration_how_well_the_judge_did() -> None:
 
 
 def test_a_program_stopped_in_a_race_says_nothing_about_the_judge() -> None:
-    stopped = candidate(1, 0.5)
-    stopped = replace(stopped, assessment=replace(stopped.assessment, score=dev_score("01" + 98 * "-")))
-    assert agreement([judged(stopped, 3.0)]).programs == 0
+    assert agreement([judged(stopped(1, "01"), 3.0)]).programs == 0
 
 
 MENU_ROWS = [with_idea(candidate(i, i / 10), f"idea {i}") for i in range(1, MENU + 1)]

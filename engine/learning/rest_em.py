@@ -2,7 +2,8 @@
 
 E-step: the scored programs of the latest iteration, or of all (`learn.keep_from`), whose dev score is in the top `learn.keep` share; at most
 `learn.per_behaviour` texts of one behaviour, duplicates included, as the source keeps at most ten solutions of a problem. M-step: supervised
-fine-tuning that starts from the base generator every time (`learn.start` switches that) and stops on the loss of the programs held out.
+fine-tuning that starts from the base generator every time (`learn.start` switches that) and stops on the loss of the programs held out. What is held
+out is whole behaviours, all their texts: a text that is learnt by heart would say that learning helps.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from engine.records import Candidate, Outcome
 
 HELD_OUT = 0.1
 """Share of what was kept whose loss stops the training; at least one program."""
-MIN_KEPT = 2  # one to train on and one held out
 
 
 class RestEm:
@@ -34,14 +34,14 @@ class RestEm:
     def lessons(self, past: Past, config: CampaignConfig, generator: LanguageModelGenerator) -> Iterator[Lesson]:
         """See `Method.lessons`."""
         kept = _kept(past, config.learn)
-        if len(kept) < MIN_KEPT:
-            return
         random.Random(past.seed).shuffle(kept)
-        count = max(1, math.floor(HELD_OUT * len(kept)))
-        rows: list[Row] = [{"prompt": c.program.prompt, "completion": c.program.text} for c in kept]
-        numbers = [c.number for c in kept]
-        record = {"kept": sorted(numbers[count:]), "held_out": sorted(numbers[:count])}
-        yield Lesson(rows[count:], sft_trainer, rows[:count], record)
+        apart = _held_out(kept)
+        if not apart:
+            return
+        numbers = {c.number for c in apart}
+        learnt = [c for c in kept if c.number not in numbers]
+        record = {"kept": sorted(c.number for c in learnt), "held_out": sorted(numbers)}
+        yield Lesson(_rows(learnt), sft_trainer, _rows(apart), record)
 
 
 def sft_trainer(model: Any, lesson: Lesson, section: LearnSection, common: Mapping[str, Any], **more: Any) -> Any:
@@ -74,6 +74,28 @@ def _kept(past: Past, section: LearnSection) -> list[Candidate]:
             held[behaviour] += 1
             kept.append(candidate)
     return kept
+
+
+def _held_out(kept: Sequence[Candidate]) -> list[Candidate]:
+    """Those that are not trained on: all texts of some behaviours, the first that add up to HELD_OUT of the texts, or as nearly as whole behaviours can.
+
+    Empty where there are not two behaviours: one to train on and one held out.
+    """
+    behaviours: dict[str | None, list[Candidate]] = {}
+    for candidate in kept:
+        behaviours.setdefault(candidate.assessment.behaviour, []).append(candidate)
+    sums: dict[int, list[Candidate]] = {0: []}  # number of texts -> the first behaviours found that have so many
+    for texts in behaviours.values():
+        for count, before in list(sums.items()):
+            if count + len(texts) not in sums:
+                sums[count + len(texts)] = before + texts
+    wanted = max(1, math.floor(HELD_OUT * len(kept)))
+    possible = (count for count in sums if 0 < count < len(kept))
+    return sums[min(possible, key=lambda count: (abs(count - wanted), count), default=0)]
+
+
+def _rows(candidates: Sequence[Candidate]) -> list[Row]:
+    return [{"prompt": c.program.prompt, "completion": c.program.text} for c in candidates]
 
 
 def _repeats(pool: Sequence[Candidate], good: Mapping[str, Candidate]) -> list[Candidate]:

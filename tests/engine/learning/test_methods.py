@@ -115,6 +115,48 @@ def test_rest_em_takes_at_most_so_many_texts_of_one_behaviour() -> None:
         assert sorted(record["kept"] + record["held_out"]) == [*range(1, most + 1), 12]
 
 
+def repeated(texts: list[int]) -> list[Candidate]:
+    """Working programs, so many texts of each: the program itself, and exact repeats of it."""
+    rows, number = [], 0
+    for at, count in enumerate(texts):
+        number += 1
+        first = candidate(number, 0.9 - at / 100)
+        rows.append(first)
+        for _ in range(count - 1):
+            number += 1
+            fate = replace(first.assessment, outcome=Outcome.DUPLICATE, score=None, duplicate_of=first.program.id)
+            rows.append(replace(first, number=number, assessment=fate))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("texts", "held_out"),
+    [
+        ([1] * 26, {2}),
+        ([10] * 3, {10}),  # no less than a whole behaviour
+        ([10, 10, 2, 1], {2}),
+        ([7, 6, 5, 4, 3, 1, 1, 1], {2}),
+        ([9, 9, 4, 4, 4], {4}),
+        ([10, 1], {1}),
+    ],
+)
+def test_rest_em_trains_on_no_text_of_a_behaviour_that_it_holds_out(texts: list[int], held_out: set[int]) -> None:
+    rows = repeated(texts)
+    behaviour = {c.number: c.assessment.behaviour for c in rows}
+    for seed in range(20):
+        lesson = choose(method_named("rest-em"), Past({1: rows}, "fixed", seed=seed), LearnSection(keep=1.0))
+        learnt, apart = (lesson.record[side] for side in ("kept", "held_out"))
+        assert sorted(learnt + apart) == [c.number for c in rows]
+        assert not {behaviour[n] for n in learnt} & {behaviour[n] for n in apart}
+        assert not {row["completion"] for row in lesson.rows} & {row["completion"] for row in lesson.held_out}
+        assert len(lesson.rows) == len(learnt)
+        assert {len(lesson.held_out)} == {len(apart)} == held_out
+
+
+def test_rest_em_has_nothing_to_stop_on_where_all_behave_alike() -> None:
+    assert not choose(method_named("rest-em"), Past({1: repeated([10])}, "fixed")).rows
+
+
 @pytest.mark.parametrize(("keep_from", "numbers"), [("latest", [13, 14]), ("all", [1, 2, 3, 4])])
 def test_rest_em_keeps_from_the_latest_iteration_or_from_all(keep_from: str, numbers: list[int]) -> None:
     first = [candidate(i, 0.9) for i in range(1, 5)]

@@ -170,7 +170,7 @@ def menu(ideas: Sequence[str], scores: Sequence[float | None]) -> str:
 def chat_form(task: Task) -> str:
     """A task in words."""
     sources = [candidate.program.source for candidate in task.shown]
-    scores = [candidate.score for candidate in task.shown]
+    scores = [accuracy(candidate) for candidate in task.shown]
     if task.kind is TaskKind.ONE_SHOT:
         form = one_shot()
     elif task.kind is TaskKind.VARIANT:
@@ -180,6 +180,11 @@ def chat_form(task: Task) -> str:
     else:
         form = repair(sources[0], fault(task.shown[0]))
     return f"{form}Follow this idea: {' '.join(task.hint.split())}\n" if task.hint else form
+
+
+def accuracy(candidate: Candidate) -> float | None:
+    """The dev share, 0..1, that a prompt shows beside a program; None where it has none, or a race stopped it: what it got of a few problems says too much."""
+    return candidate.score if candidate.complete else None
 
 
 def _shown(title: str, source: str, score: float | None) -> str:

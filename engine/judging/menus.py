@@ -33,7 +33,7 @@ def request(menu: Sequence[Candidate], forms: Forms) -> str:
     ideas = [idea(candidate.program.source) for candidate in menu]
     if forms.form == "pocket":
         return prompts.pocket_menu(ideas)
-    return forms.chat(prompts.menu(ideas, [candidate.score for candidate in menu]))
+    return forms.chat(prompts.menu(ideas, [prompts.accuracy(candidate) for candidate in menu]))
 
 
 def good_answer(menu: Sequence[Candidate], hint: str, form: str) -> str:

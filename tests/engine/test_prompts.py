@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import textwrap
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from engine import prompts
 from engine.grammar import ProgramGrammar
 from engine.prompts import END, PROGRAM_MARK, extract_program
+from engine.records import Task, TaskKind
 from merges.contract import CONTRACT, EXAMPLE
 from sandbox import check
+from tests.engine.conftest import candidate, dev_score
 
 PROGRAM = "# Sum.\nimport torch\n\ndef merge_models(model_dict, device):\n    return sum(model_dict.values())\n"
 
@@ -113,6 +116,14 @@ def test_full_prompts_show_the_contract_and_what_they_are_about() -> None:
     assert "accuracy" not in prompts.variant(PROGRAM)
     assert prompts.crossover(PROGRAM, EXAMPLE, (0.1, None)).count("```python\n") == 2
     assert "nonfinite: NaN" in prompts.repair(PROGRAM, "nonfinite: NaN\n")
+
+
+def test_a_parent_that_a_race_stopped_is_shown_without_an_accuracy() -> None:
+    whole = candidate(1, 0.25)
+    stopped = replace(candidate(2, 0.5), assessment=replace(whole.assessment, score=dev_score("11" + 98 * "-")))
+    prompt = prompts.chat_form(Task(TaskKind.CROSSOVER, (whole, stopped)))
+    assert "Program A (accuracy 25.0 %):\n" in prompt
+    assert "Program B:\n" in prompt
 
 
 def test_pocket_prompts_end_where_a_program_is_due() -> None:

@@ -15,14 +15,15 @@ from rich.console import Console
 from engine import locations
 from engine.config import CampaignConfig, GeneratorSection
 from engine.config_learning import JudgeSection
-from engine.generators import LanguageModelGenerator
+from engine.generators import Forms, LanguageModelGenerator
 from engine.judging.judge import Agreement, Judge, agreement, points
 from engine.judging.menus import MENU, drawn_menu, good_answer, idea, own_tasks, read_task, request
 from engine.judging.rubric import BEST, CRITERIA, Rubric
 from engine.learning import Past, method_named
-from engine.records import Candidate, Outcome, Sampling, TaskKind, Trial
+from engine.records import Candidate, Outcome, Sampling, Task, TaskKind, Trial
 from engine.tables import search_report
-from tests.engine.conftest import candidate, dev_score
+from merges.contract import CONTRACT
+from tests.engine.conftest import WEIGHTED_SUM, candidate, dev_score
 
 
 def trial(name: str, kind: str, share: float) -> Trial:
@@ -108,14 +109,24 @@ def test_what_a_judge_is_taught_is_what_is_read(met: list[bool]) -> None:
         assert points(judge.verdict(met), form) == sum(met)
 
 
+class Template:
+    """A chat model's tokenizer, as far as its forms need one."""
+
+    chat_template = "here"
+
+    def apply_chat_template(self, turns: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool) -> str:
+        assert (tokenize, add_generation_prompt) == (False, True)
+        return "".join(f"<{turn['role']}>{turn['content']}" for turn in turns) + "<assistant>"
+
+
 class Answers:
     """A generator that gives fixed answers, and remembers what it was asked."""
 
     def __init__(self, *texts: str, form: str = "pocket") -> None:
-        self.texts, self.asked, self.forms = texts, [], SimpleNamespace(form=form)
+        self.texts, self.asked, self.forms = texts, [], Forms(Template(), form, "here")
 
-    def complete(self, asked: list[str], places: list[Sampling], **_: object) -> list[str]:
-        self.asked = list(asked)
+    def complete(self, asked: list[str], places: list[Sampling], *, max_new_tokens: int) -> list[str]:
+        self.asked, self.longest = list(asked), max_new_tokens
         assert len({place.seed for place in places}) == len(places)
         return [self.texts[row % len(self.texts)] for row in range(len(asked))]
 
@@ -127,7 +138,22 @@ def test_judgements_of_a_program_are_averaged_without_what_cannot_be_read() -> N
     assert [("one" in prompt, "two" in prompt) for prompt in generator.asked] == [(True, False)] * 3 + [
         (False, True)
     ] * 3
+    assert generator.longest == 1
     assert judge.judge([], seed=1) == []
+
+
+def test_a_chat_model_is_asked_to_judge_in_words_through_its_template() -> None:
+    generator = Answers("It runs: yes.\nScore: 5", "Score: 2", "I cannot say.", form="chat")
+    judge = Judge(generator, JudgeSection(samples=3, max_new_tokens=77))
+    assert judge.judge([WEIGHTED_SUM, "two"], seed=1) == [3.5, 3.5]
+    assert len(generator.asked) == 6
+    for prompt in generator.asked[:3]:
+        assert prompt.startswith(f"<user>{CONTRACT}")
+        assert prompt.endswith(f'"Score: n", where n is the sum, 0 to {BEST}.\n<assistant>')
+        assert f"```python\n{WEIGHTED_SUM.strip()}\n```" in prompt
+        assert all(f"- {criterion}\n" in prompt for criterion in CRITERIA)
+    assert all("```python\ntwo\n```" in prompt for prompt in generator.asked[3:])
+    assert generator.longest == 77
 
 
 def test_agreement_counts_ordered_pairs_and_leaves_out_equal_scores() -> None:
@@ -222,6 +248,27 @@ def test_self_set_tasks_are_read_one_by_one() -> None:
     assert tasks[0].shown == (MENU_ROWS[1],)
     assert tasks[1] is None
     assert all(f"{i} idea {i}" in generator.asked[0] for i in range(1, MENU + 1))
+
+
+def test_a_chat_model_sets_itself_tasks_in_words_through_its_template() -> None:
+    answers = ("Parents: 2, 5\nHint: trim more ", "Parents: 3\nHint: sum", "Parents: 1, 8\nHint: no such program")
+    generator = Answers(*answers, form="chat")
+    menu = [candidate(1, 0.1), *MENU_ROWS[1:5], with_idea(stopped(6, "1111"), "idea 6")]
+    both, one, none = own_tasks(generator, [menu] * 3, [Sampling(1.0, 1.0, s, 0, s) for s in (1, 2, 3)])
+    assert both == Task(TaskKind.CROSSOVER, (menu[1], menu[4]), "trim more")
+    assert one == Task(TaskKind.VARIANT, (menu[2],), "sum")
+    assert none is None
+    (prompt,) = set(generator.asked)
+    assert prompt.startswith("<user>")
+    assert prompt.endswith('"Hint: " with an idea in a few words.\n<assistant>')
+    lines = prompt.splitlines()[1:7]
+    assert lines[:2] == ["1. no comment (accuracy 10.0 %)", "2. idea 2 (accuracy 20.0 %)"]
+    assert lines[5] == "6. idea 6", "what a race stopped has no share of all problems to show"
+    # and what the model asked itself for is a prompt of words again
+    drafts = generator.forms.written([both], lambda asked: ["```python\n" + WEIGHTED_SUM + "```"])
+    assert drafts[0].source == WEIGHTED_SUM.lstrip()
+    assert drafts[0].parents == tuple(c.program.id for c in both.shown)
+    assert "Follow this idea: trim more\n" in drafts[0].prompt
 
 
 @pytest.fixture(scope="module")

@@ -254,11 +254,11 @@ def check_manifest(folder: Path, now: Mapping[str, Any]) -> None:
 
 
 def _generator_identity(config: CampaignConfig) -> str:
-    """Hash of the generator's weights, or of the scripted programs, where they are files; its kind or hub id elsewhere."""
+    """Hash of the generator's weights, or of the scripted programs, where they are files; its hub id where the weights are elsewhere, its kind where it has none here."""
     if config.generator.kind == "scripted" and config.generator.script:
         files = sorted(Path(config.generator.script).glob("*.py"))
         return blake3(b"".join(blake3(file.read_bytes()).digest() for file in files)).hexdigest()
-    if config.generator.kind != "model":
+    if config.generator.kind not in ("model", "vllm"):
         return config.generator.kind
     folder = Path(locations.model(config.generator.model))
     return weights_hash(folder.glob("*.safetensors")) if folder.is_dir() else config.generator.model

@@ -13,7 +13,6 @@ where no adapter can be switched off to get it: of all weights, from the base on
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,6 +31,7 @@ from engine.generators import ResidentModel
 from engine.generators.resident import restored
 from engine.hashing import weights_hash
 from engine.learning.lesson import Lesson
+from engine.whole_file import move_whole
 
 WARM_UP = 2
 FEW_STEPS = 10  # below, the warm-up's first step, whose rate is 0, would be a waste
@@ -213,7 +213,7 @@ class Student:
             yield lambda: nullcontext(other.model)
 
     def keep(self, target: Path) -> str:
-        """Make the last attempt the generator: in memory, and as a version in `target`, whole or not at all.
+        """Make the last attempt the generator: in memory, and as a version in `target`, whole or not at all; it is on the disk when this returns.
 
         Returns:
             Hash of the version's weights.
@@ -229,7 +229,7 @@ class Student:
             digest = weights_hash(made.glob("*.safetensors"))
             if target.exists():  # left by a run that died between this rename and the archive's row
                 shutil.rmtree(target)
-            os.replace(made, target)
+            move_whole(made, target)  # before the archive's row says that it is there
         resident.adopt(str(target))
         return digest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -143,6 +144,25 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rundir.new_folder(config, folder, "now")
     run_campaign(folder, Progress(config))
     return folder
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
+    """What is asked of the disk from now on, in order: ("sync", file or folder) and ("name", new name)."""
+    asked: list[tuple[str, Path]] = []
+    sync, replace = os.fsync, os.replace
+
+    def syncing(descriptor: int) -> None:
+        asked.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        sync(descriptor)
+
+    def naming(source: Path, target: Path) -> None:
+        asked.append(("name", Path(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", naming)
+    return asked
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,16 @@ def test_a_kept_version_is_a_plain_model_that_reads_back_bit_for_bit(resident: R
     assert same(weights(resident), held)
 
 
+def test_a_kept_version_is_on_the_disk_before_it_has_its_name_and_its_name_before_anybody_is_told(
+    resident: ResidentModel, tmp_path: Path, disk: list[tuple[str, Path]]
+) -> None:
+    student(resident, tmp_path).keep(tmp_path / "1")
+    named = disk.index(("name", tmp_path / "1"))
+    synced = {path.name for _, path in disk[:named]}
+    assert synced >= {file.name for file in (tmp_path / "1").iterdir()} >= {"model.safetensors", "config.json"}
+    assert ("sync", tmp_path) in disk[named:]
+
+
 def test_the_same_seed_trains_the_same_weights(resident: ResidentModel, tmp_path: Path) -> None:
     digests = []
     for place in ("1", "2"):

@@ -54,9 +54,12 @@ class Proposer:
         """From now on what is written goes into this archive; the generator is the version that it says was trained last.
 
         Raises:
-            RunError: that version is gone.
+            RunError: that version is gone, or is not what was trained.
         """
         self._archive = store
+        if trained := last_update(store):
+            iteration, report = trained
+            rundir.check_generator(self._folder, iteration, report["generator_hash"])
         self.adopt_latest()
 
     @property
@@ -185,7 +188,13 @@ def _threads(config: CampaignConfig) -> int:
 
 def latest_generator(config: CampaignConfig, folder: Path, store: Store) -> tuple[str, str]:
     """Folder and version of the generator as last trained; the configured one, UNTRAINED, before the first update."""
-    trained = max((i for i, report in store.updates().items() if report.get("trained")), default=None)
+    trained = last_update(store)
     if trained is None:
         return locations.model(config.generator.model), UNTRAINED
-    return str(rundir.generator_folder(folder, trained)), str(trained)
+    return str(rundir.generator_folder(folder, trained[0])), str(trained[0])
+
+
+def last_update(store: Store) -> tuple[int, Mapping[str, Any]] | None:
+    """The last iteration after which the generator was trained, with the archive's report; None before the first."""
+    trained = [(iteration, report) for iteration, report in store.updates().items() if report.get("trained")]
+    return trained[-1] if trained else None

@@ -166,6 +166,28 @@ def generator_folder(folder: Path, iteration: int) -> Path:
     return folder / "generators" / str(iteration)
 
 
+def check_generator(folder: Path, iteration: int, digest: str) -> None:
+    """See that the generator that was trained after `iteration` is still the one that the archive knows.
+
+    Args:
+        digest: of its weights, as the archive has it.
+
+    Raises:
+        RunError: it is another, cannot be read, or is gone.
+    """
+    place = generator_folder(folder, iteration)
+    try:
+        files = list(place.glob("*.safetensors"))
+        if files and weights_hash(files) == digest:
+            return
+        got = "another (by hash)" if files else "none"
+    except OSError as error:
+        got = f"one that cannot be read ({error.strerror})"
+    raise RunError(
+        f"run '{folder}': expected in '{place}' the generator that was trained after iteration {iteration}, got {got}; restore that folder, or start a new run"
+    )
+
+
 def forget_generators(folder: Path, *, but: str) -> None:
     """Remove all trained generators of a run but version `but`."""
     for trained in (folder / "generators").iterdir():

@@ -333,8 +333,8 @@ def test_a_run_that_breaks_while_its_writer_waits_for_scores_ends(
 
 
 @pytest.fixture(scope="module")
-def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, str]:
-    """A small campaign with the language model and DPO, and the digest of its unbroken run."""
+def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, Path]:
+    """A small campaign with the language model and DPO, and the folder of its unbroken run."""
     from tests.engine import conftest
 
     config = changed(
@@ -344,10 +344,11 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignConfig, 
         "generator.temperature=0.8",
         "generator.max_new_tokens=320",
     )
-    with closing(start(config, tmp_path_factory.mktemp("runs") / "unbroken")) as store:
-        assert store.updates()[1]["trained"], "the reference run must have learnt, or the test below proves nothing"
+    folder = tmp_path_factory.mktemp("runs") / "unbroken"
+    with closing(start(config, folder)) as store:
+        assert store.updates()[1]["trained"], "the reference run must have learnt, or the tests below prove nothing"
         assert {c.program.generator for c in store.candidates(2)} == {"1"}
-        return config, store.digest()
+    return config, folder
 
 
 MOMENTS = [("trial", 2), ("propose", 1), ("propose", 3), ("assess", 3), ("before-row", 6), ("block", 30), ("block", 37), ("trained", 1), ("final", 2)]  # fmt: skip
@@ -360,12 +361,29 @@ MOMENTS = [("trial", 2), ("propose", 1), ("propose", 3), ("assess", 3), ("before
     indirect=["archive_url"],
 )
 def test_killed_and_resumed_ends_with_the_same_archive(
-    learning: tuple[CampaignConfig, str], tmp_path: Path, archive_url: str | None, moment: str, count: int
+    learning: tuple[CampaignConfig, Path], tmp_path: Path, archive_url: str | None, moment: str, count: int
 ) -> None:
     """The unbroken one is in SQLite: where an archive lies changes nothing in it."""
     config, unbroken = learning
     killed_and_resumed(kept_at(config, archive_url), tmp_path / "run", moment, count)
-    assert Store.in_folder(tmp_path / "run").digest() == unbroken
+    assert Store.in_folder(tmp_path / "run").digest() == Store.in_folder(unbroken).digest()
+
+
+def test_a_trained_generator_that_is_another_or_gone_is_refused_on_resume(
+    learning: tuple[CampaignConfig, Path], tmp_path: Path
+) -> None:
+    config, folder = learning[0], tmp_path / "run"
+    shutil.copytree(learning[1], folder)
+    weights = folder / "generators" / "1" / "model.safetensors"
+    whole = weights.read_bytes()
+    another = r"another \(by hash\)"
+    for left, got in ((whole[:-1] + bytes([whole[-1] ^ 1]), another), (b"", another), (None, "none")):
+        weights.unlink() if left is None else weights.write_bytes(left)
+        with pytest.raises(RunError, match=rf"trained after iteration 1, got {got}; restore that folder") as caught:
+            run_campaign(folder, Progress(config))
+        assert "\n" not in str(caught.value)
+    weights.write_bytes(whole)
+    run_campaign(folder, Progress(config))
 
 
 @pytest.fixture(scope="module")

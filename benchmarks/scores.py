@@ -161,7 +161,7 @@ def _ask(evaluator: Evaluator, items: Sequence[Item]) -> list[str]:
     answers = [""] * len(items)
     for places in forms.values():
         b = items[places[0]].benchmark
-        with memory_for("scoring", "set a smaller benchmark.batch (prompts decoded together), or free some"):
+        with memory_for("scoring", "free some, then try again"):
             texts = evaluator.answer([items[at].prompt for at in places], max_new_tokens=b.max_new_tokens, stop=b.stop)
         for at, text in zip(places, texts, strict=True):
             answers[at] = text

@@ -131,7 +131,7 @@ class VLLMProcess:
                 raise
         raise BenchmarkError(
             f"vLLM: expected a reply to '{request['do']}', got the end of its process, {ATTEMPTS} times ({how}); "
-            "free memory, set another evaluator.memory, or use evaluator transformers"
+            "free memory, or start anew with another evaluator.memory or with evaluator transformers"
         )
 
     def close(self) -> None:

@@ -277,7 +277,7 @@ def _reply(resident: Resident, request: Message, alive: Callable[[], None]) -> M
     if request["do"] == "prove":
         with refusals(resident.model):
             resident.prove(request["halves"])
-    with memory_for("asking vLLM", "free some, or set another evaluator.memory"):
+    with memory_for("asking vLLM", "free some, or start anew with another evaluator.memory"):
         if request["do"] == "swap":
             resident.swap(request["names"])
         elif request["do"] == "answer":

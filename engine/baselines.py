@@ -158,7 +158,7 @@ def _try(bench: Bench, name: str, parameters: Parameters) -> Trial:
         not result.ok or result.outputs is None
     ):  # our own program on the user's tensors: a host's fault, never a score of zero
         raise HostError(
-            f"baseline '{name}': expected a merge, got {result.reason}: {result.detail}; leave it out with baselines.names"
+            f"baseline '{name}': expected a merge, got {result.reason}: {result.detail}; start a new run without it (baselines.names)"
         )
     return Trial(name, "human", parameters, bench.score_merge(result).score)
 

@@ -50,7 +50,7 @@ class LanguageModelGenerator:
         """What the model writes after each prompt, sampled as its place says; at most `generator.batch` of them decoded together."""
         from engine.sampling import sample_texts
 
-        with memory_for("writing programs", "set a smaller generator.batch, or free some"):
+        with memory_for("writing programs", "free some and resume, or start a new run with a smaller generator.batch"):
             return sample_texts(
                 self.resident.model,
                 self.resident.tokenizer,

@@ -105,7 +105,7 @@ class Student:
                 whole_again = self._section.lora_rank or not self._lessons
                 if self._batch <= lesson.least_batch or not whole_again:
                     raise BenchmarkError(
-                        f"training the generator: expected enough memory for a batch of {self._batch}, got none; free some, or take a lower learn.lora_rank"
+                        f"training the generator: expected enough memory for a batch of {self._batch}, got none; free some and resume, or start a new run with a lower learn.lora_rank"
                     ) from error
                 self._batch = max(lesson.least_batch, self._batch // 2)
 

@@ -51,6 +51,10 @@ class ModelsSection(Section):
     threads: Annotated[int, Field(ge=0, le=256)] = 0
 
 
+REACHED_BY = ("base_url", "api_key_env", "retries", "timeout_seconds", "parallel", "price_read", "price_written")
+"""Of an endpoint: where it is, how it is asked, and what that costs. No part of what a run is: it may change when the run goes on."""
+
+
 class GeneratorSection(Section):
     """What writes the programs (`engine/generators/`).
 
@@ -84,6 +88,10 @@ class GeneratorSection(Section):
         if self.kind == "endpoint" and self.top_k:
             raise ValueError("top_k 0 for kind 'endpoint', whose interface has none (top_p does nearly the same)")
         return self
+
+    def reached_anyhow(self) -> GeneratorSection:
+        """The same generator, with nothing said of how it is reached (`REACHED_BY`)."""
+        return self.model_copy(update={name: GeneratorSection.model_fields[name].default for name in REACHED_BY})
 
     def temperature_in(self, iteration: int) -> float:
         """temperature / (1 + decay · (iteration − 1)), as in Self-Developing; iterations count from 1."""

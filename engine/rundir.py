@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,10 +27,10 @@ from blake3 import blake3
 
 from engine import archive_place, locations
 from engine.bench import Bench
-from engine.config import CampaignConfig
+from engine.config import REACHED_BY, CampaignConfig
 from engine.config_file import build_config
 from engine.connecting import reach
-from engine.errors import HostError, RunError
+from engine.errors import ConfigError, HostError, RunError
 from engine.evaluating import thread_count
 from engine.hashing import problems_hash, weights_hash
 from engine.suites import problems_of
@@ -130,6 +130,35 @@ def read_config(folder: Path) -> CampaignConfig:
         ) from error
 
 
+def reach_by(folder: Path, settings: Sequence[str]) -> None:
+    """Change how a run's endpoint is reached, in its campaign.json: from now on it goes on so.
+
+    Args:
+        settings: KEY=VALUE each, of the keys in `config.REACHED_BY`.
+
+    Raises:
+        ConfigError: another key, or a value that it cannot have.
+        RunError: the run cannot be read, or another process is on it.
+        HostError: the change cannot be written.
+    """
+    for setting in settings:
+        section, _, key = setting.partition("=")[0].strip().partition(".")
+        if section != "generator" or key not in REACHED_BY:
+            known = ", ".join(f"generator.{name}" for name in REACHED_BY)
+            raise ConfigError(
+                f"--set '{setting}': expected a key that may change while a run goes on ({known}), got another; start a new run with it"
+            )
+    with locked(folder):
+        tree = read_config(folder).model_dump(mode="json")
+        changed = build_config(tree, settings, source=str(folder / "campaign.json"))
+        try:
+            write_whole(folder / "campaign.json", changed.model_dump_json(indent=2))
+        except OSError as error:
+            raise HostError(
+                f"run '{folder}': campaign.json could not be written ({error.strerror}); free space, then give the same command again"
+            ) from error
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run; the lock goes with the process, however it dies.
@@ -196,13 +225,19 @@ def forget_generators(folder: Path, *, but: str) -> None:
 
 
 _NOT_THE_SAME: Any = {"campaign": {"max_hours"}, "archive": True}
-"""Of a configuration, what need not be the same for a run to be the same: how long it may take, where its archive was made."""
+"""Of a configuration, what need not be the same for a run to be the same: how long it may take, where its archive was made; and how its endpoint is reached."""
+
+
+def _same_for_a_run(config: CampaignConfig) -> str:
+    """What of a configuration has to be the same for a run to be the same."""
+    anyhow = config.model_copy(update={"generator": config.generator.reached_anyhow()})
+    return anyhow.model_dump_json(exclude=_NOT_THE_SAME)
 
 
 def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
     """What has to be the same for a run to be the same: versions, configuration, inputs by hash; and the machine, for the reader."""
     return {
-        "campaign": blake3(config.model_dump_json(exclude=_NOT_THE_SAME).encode()).hexdigest(),
+        "campaign": blake3(_same_for_a_run(config).encode()).hexdigest(),
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
         "seed": config.campaign.seed,
         "inputs": {

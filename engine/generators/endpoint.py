@@ -8,7 +8,7 @@
 | … and again, or asks for more than that | HostError; what was answered is kept, and a resumed run asks for the rest only |
 | refuses the key, the model or the request (any other 4xx) | ConfigError at once |
 
-Every answer is kept by (model, prompt, sampling) as soon as it is there: nothing is paid twice. The key is read from an environment variable and is
+Every answer is kept by (model, prompt, sampling) as soon as it is there: nothing is paid twice, wherever the server has moved. The key is read from an environment variable and is
 in no file, message or archive.
 """
 
@@ -104,7 +104,7 @@ class EndpointGenerator:
             "seed": place.seed,
             "max_tokens": self._section.max_new_tokens,
         }
-        key = blake3(json.dumps([self._section.base_url, request], sort_keys=True).encode()).hexdigest()
+        key = blake3(json.dumps(request, sort_keys=True).encode()).hexdigest()
         known = self._replies.reply(key)
         if known is None:
             known = self._ask(request)
@@ -119,14 +119,14 @@ class EndpointGenerator:
             status, said = error.status_code, self._said(error.message)
             if 400 <= status < 500 and status not in MENDED_BY_WAITING:
                 raise ConfigError(
-                    f"{where}: expected an answer of '{self._section.model}', got status {status}: {said}; correct the model, the key or the URL"
+                    f"{where}: expected an answer of '{self._section.model}', got status {status}: {said}; correct the key, or the URL (resume with --set generator.base_url=URL), or start a new run with another generator.model"
                 ) from None
             raise HostError(
-                f"{where}: expected an answer, got status {status} (generator.retries {self._section.retries}): {said}; resume later"
+                f"{where}: expected an answer, got status {status} (generator.retries {self._section.retries}): {said}; resume later, or with --set generator.parallel=1 or more generator.retries"
             ) from None
         except self._openai.APIConnectionError as error:
             raise HostError(
-                f"{where}: expected an answer, got none (generator.retries {self._section.retries}): {self._said(error)}; resume when the server is back"
+                f"{where}: expected an answer, got none (generator.retries {self._section.retries}): {self._said(error)}; resume when the server is back, or with --set generator.base_url=URL where it is now"
             ) from None
         except (self._openai.APIError, ValueError):  # a body that is no JSON, or no text at all
             reply = None

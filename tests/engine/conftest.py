@@ -21,6 +21,7 @@ from engine.progress import Progress
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
 from engine.store import Store
 from tests import postgresql
+from tests.engine.chat_server import Answer, Server
 from tests.environments import POSTGRESQL
 
 WEIGHTED_SUM = """
@@ -144,6 +145,20 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rundir.new_folder(config, folder, "now")
     run_campaign(folder, Progress(config))
     return folder
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[dict[str, Any], int], Answer | None]], Server]]:
+    """Starts chat models' servers, which end with the test."""
+    servers: list[Server] = []
+
+    def start(answer: Callable[[dict[str, Any], int], Answer | None]) -> Server:
+        servers.append(Server(answer))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture

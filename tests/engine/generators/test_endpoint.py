@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,79 +14,10 @@ from engine.config_file import build_config
 from engine.errors import ConfigError, HostError, exit_code
 from engine.generators import EndpointGenerator, open_generator
 from engine.records import Sampling, Task, TaskKind
+from tests.engine.chat_server import Answer, failing, said
 from tests.engine.conftest import WEIGHTED_SUM, candidate
 
 KEY = "sk-secret-of-the-test"
-Answer = tuple[int, bytes, Mapping[str, str]]
-
-
-def said(text: Any, **more: Any) -> Answer:
-    """A well-formed answer."""
-    body = {
-        "id": "1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
-        **more,
-    }
-    return 200, json.dumps(body).encode(), {"Content-Type": "application/json"}
-
-
-def failing(status: int, **headers: str) -> Answer:
-    body = json.dumps({"error": {"message": f"status {status} it is"}}).encode()
-    return status, body, {"Content-Type": "application/json", **headers}
-
-
-class Server:
-    """Answers requests by a function of the request and of how many there were before."""
-
-    def __init__(self, answer: Callable[[dict[str, Any], int], Answer]) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    number = len(outer.requests)
-                    outer.requests.append(request)
-                    outer.keys.add(self.headers["Authorization"])
-                status, body, headers = answer(request, number)
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Not into the test's output."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[dict[str, Any], int], Answer]], Server]]:
-    servers: list[Server] = []
-
-    def start(answer: Callable[[dict[str, Any], int], Answer]) -> Server:
-        servers.append(Server(answer))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 class Kept:
@@ -229,11 +158,17 @@ def test_a_server_that_stays_broken_ends_in_one_line_and_nothing_is_paid_twice(s
     assert not set(after) & (set(before) - {102})  # what was answered is not asked again
 
 
+def test_an_answer_is_not_paid_again_where_the_server_has_moved(serve) -> None:
+    here, there, kept = serve(lambda *_: said(WEIGHTED_SUM)), serve(lambda *_: said("another")), Kept()
+    first = write(opened(here.url, kept))
+    assert write(opened(there.url, kept)) == first
+    assert not there.requests
+
+
 def test_a_server_that_is_gone_is_one_line(serve) -> None:
     server = serve(lambda *_: said(""))
     url = server.url
     server.close()
-    server.close = lambda: None
     with pytest.raises(HostError, match=r"got none \(generator\.retries 0\): .*; resume when the server is back"):
         write(opened(url, retries=0), 1)
 
@@ -256,7 +191,10 @@ def test_a_key_that_the_server_repeats_is_in_no_message(serve) -> None:
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413, 422])
 def test_what_asking_again_does_not_mend_is_the_users_to_correct(serve, status: int) -> None:
     server = serve(lambda *_: failing(status))
-    with pytest.raises(ConfigError, match=rf"got status {status}: .*; correct the model, the key or the URL"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"got status {status}: .*; correct the key, or the URL \(resume with --set generator\.base_url=URL\), or start a new run with",
+    ):
         write(opened(server.url), 1)
     assert len(server.requests) == 1
 

@@ -33,6 +33,9 @@ from engine.progress import Progress
 from engine.records import Outcome
 from engine.store import Store
 from engine.suites import open_suite, problems_of
+from tests.engine.chat_server import Answer, said
+from tests.engine.chat_server import Server as ChatServer
+from tests.engine.conftest import WEIGHTED_SUM, Call
 from tests.postgresql import Server
 
 ROOT = Path(__file__).parents[2]
@@ -302,6 +305,30 @@ def test_a_campaign_of_every_kind_killed_and_resumed_ends_the_same(
     )  # the others die in the second iteration, in the middle of a batch
     killed_and_resumed(config, tmp_path / "run", "trained" if trained else "assess", 1 if trained else 10)
     assert Store.in_folder(tmp_path / "run").digest() == Store.in_folder(unbroken).digest()
+
+
+def test_an_endpoint_that_goes_away_is_asked_for_the_rest_where_it_is_next_and_nothing_is_paid_twice(
+    small_config: CampaignConfig, tmp_path: Path, serve: Any, mergewright: Call
+) -> None:
+    def written(request: dict[str, Any], _: int) -> Answer:
+        return said(WEIGHTED_SUM.replace("0.3", str(request["seed"] % 7 / 10)))
+
+    def endpoint(server: ChatServer) -> CampaignConfig:
+        settings = ["kind=endpoint", "model=m", f"base_url={server.url}", "api_key_env=", "retries=0", "parallel=1"]
+        return changed(small_config, *SMALL, *(f"generator.{setting}" for setting in settings))
+
+    steady, later = serve(written), serve(written)
+    going = serve(lambda request, number: None if number == 5 else written(request, number))  # in the second batch
+    start(endpoint(steady), tmp_path / "unbroken")
+    rundir.new_folder(endpoint(going), tmp_path / "run", "now")
+    with pytest.raises(HostError, match=r"resume when the server is back, or with --set generator\.base_url=URL where"):
+        run_campaign(tmp_path / "run", Progress(endpoint(going)))
+    moved = f"--set generator.base_url={later.url} --set generator.parallel=2"
+    assert mergewright(f"resume {tmp_path / 'run'} {moved} --plain").code == 0
+    assert Store.in_folder(tmp_path / "run").digest() == Store.in_folder(tmp_path / "unbroken").digest()
+    paid = [request["seed"] for request in (*going.requests[:-1], *later.requests)]
+    assert sorted(paid) == sorted(request["seed"] for request in steady.requests)
+    assert len(set(paid)) == len(paid) == len(Store.in_folder(tmp_path / "run").replies()) == 16
 
 
 @pytest.mark.parametrize("name", ["coefficients", "elite prompt"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+from collections.abc import Callable, Iterable
 
 import pytest
 
-from engine.syntax_diff import Change, diff
+from engine import syntax_diff
+from engine.syntax_diff import MOST_PAIRS, Change, diff
 from merges import library
 from merges.contract import program_id
 from merges.errors import ProgramError
@@ -99,6 +102,75 @@ def test_every_two_programs_of_the_library_differ_unless_they_are_one() -> None:
         found = diff(a, b)
         assert bool(found) == (program_id(a) != program_id(b)), (one, other)
         assert all(change.before != change.after for change in found), (one, other)
+
+
+def long(statements: Iterable[str], depth: int = 1) -> str:
+    """A program of many statements, below `depth` headers."""
+    heads = [" " * at + f"if {'a' * at}:\n" for at in range(1, depth)]
+    return "def merge_models(model_dict, device):\n" + "".join(heads) + " " * depth + ";".join(statements) + "\n"
+
+
+LONG = {
+    "nothing in common": (long(f"x{at}=1" for at in range(3500)), long(f"y={at}*z" for at in range(3500))),
+    "a change in the middle": (
+        long(f"x{at}=1" for at in range(3500)),
+        long(f"x{at}={'1' if at != 1700 else '2'}" for at in range(3500)),
+    ),
+    "many blocks": tuple(
+        "def merge_models(model_dict, device):\n"
+        + "".join(f" if b{block}:\n  " + ";".join(f"{name}{at}=1" for at in range(130)) + "\n" for block in range(30))
+        for name in "xy"
+    ),
+    "a change far inside": tuple(long([*(f"x{at}=1" for at in range(2000)), f"y={end}"], depth=90) for end in (1, 2)),
+    "a change in a long list": tuple(
+        "def merge_models(model_dict, device):\n return " + "-(" * 40 + f"[{'1,' * 8000}{end}]" + ")" * 40 + "\n"
+        for end in (1, 2)
+    ),
+}
+"""Programs that the gate lets through, longer than anybody reads."""
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_programs_are_compared_with_little_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = LONG[name]
+    pairs, written = 0, 0
+
+    def alike(x: object, y: object) -> float:
+        nonlocal pairs
+        pairs += 1
+        return find(x, y)  # type: ignore[arg-type]
+
+    def counted(write: Callable[..., str]) -> Callable[..., str]:
+        def counting(node: ast.AST) -> str:
+            nonlocal written
+            text = write(node)
+            written += len(text)
+            return text
+
+        return counting
+
+    find = syntax_diff._alike
+    monkeypatch.setattr(syntax_diff, "_alike", alike)
+    for write in ("unparse", "dump"):
+        monkeypatch.setattr(ast, write, counted(getattr(ast, write)))
+    found = diff(before, after)
+    assert pairs <= MOST_PAIRS
+    assert written <= 4 * (len(before) + len(after)), "nothing is written out once for each pair, or for each level"
+    if name.startswith("a change"):
+        assert [(one.kind, one.before, one.after, one.times) for one in found] == [("changed", "1", "2", 1)]
+
+
+def test_what_is_too_long_to_align_is_told_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = FIRST.replace("    return", "    total = total.sign()\n    total = total.abs()\n    return")
+    after = FIRST.replace("    return", "    total = total.abs().sign()\n    return").replace("list(", "tuple(")
+    assert [one.kind for one in diff(before, after)] == ["renamed", "changed", "removed"]
+    monkeypatch.setattr(syntax_diff, "MOST_PAIRS", 20)  # one pair of functions, which leaves less than 5 × 4
+    removed, added = diff(before, after)
+    assert (removed.kind, removed.before_line, removed.after, removed.after_line) == ("removed", 5, "", None)
+    assert removed.before.startswith("vectors = list(model_dict.values())\ntotal = ")
+    assert removed.before.endswith("total = total.sign()\ntotal = total.abs()"), "the end that both have is left out"
+    assert (added.kind, added.before, added.before_line, added.after_line) == ("added", "", None, 5)
+    assert added.after.endswith("total = total.abs().sign()")
 
 
 def test_what_does_not_parse_is_told() -> None:

@@ -215,7 +215,7 @@ def _differing(x: ast.AST, y: ast.AST, name: str) -> Iterator[tuple[ast.AST, ast
 def _dumped(value: object) -> object:
     if isinstance(value, list):
         return [_dumped(one) for one in value]
-    return ast.dump(value) if isinstance(value, ast.AST) else value
+    return ast.dump(value) if isinstance(value, ast.AST) else repr(value)  # 1, 1.0 and True are equal, and not the same
 
 
 def _line(node: ast.AST) -> int | None:

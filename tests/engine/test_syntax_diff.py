@@ -173,6 +173,13 @@ def test_what_is_too_long_to_align_is_told_whole(monkeypatch: pytest.MonkeyPatch
     assert added.after.endswith("total = total.abs().sign()")
 
 
+def test_numbers_that_python_calls_equal_are_told_apart() -> None:
+    assert [(one.before, one.after) for one in diff(FIRST.replace("0.4", "1"), FIRST.replace("0.4", "1.0"))] == [
+        ("1", "1.0")
+    ]
+    assert diff(FIRST.replace("0.4", "True"), FIRST.replace("0.4", "1"))
+
+
 def test_what_does_not_parse_is_told() -> None:
     with pytest.raises(ProgramError, match="expected Python source, got SyntaxError"):
         diff(FIRST, "def merge_models(:\n")

@@ -91,6 +91,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _count(what: str, text: str, most: int) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= most):
+    short = len(text) <= len(str(most))  # checked before it is read: Python takes its time over long ones
+    if not (short and text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
         raise ConfigError(f"{what}: expected a whole number of 1 to {most}, got '{text}'; correct it")
     return int(text)

@@ -29,10 +29,30 @@ def test_a_form_becomes_a_question() -> None:
     assert Asked.of({}).query() == Query(operations=[], conditions=[], limit=PAGE)
 
 
-@pytest.mark.parametrize("page", ["0", "-1", "1.0", "x", "", "٣", "9" * 30])
-def test_a_page_is_a_number(page: str) -> None:
+@pytest.mark.parametrize(
+    "number",
+    ["0", "00", "-1", "1.0", "x", "٣", "9" * 30, "0" * 8 + "11" + "0" * 9, "0" * 8 + "1" + "9" * 20, "0" * 5000],
+)
+def test_what_is_counted_is_a_number_in_its_range(number: str) -> None:
+    section = ExploreSection(axes=("rest", "depth"))
+    for what, ask in (
+        ("page", lambda: Asked(page=number).query()),
+        ("iteration", lambda: Asked(iteration=number).query()),
+        ("columns", lambda: axes({"columns": number}, section)),
+        ("rows", lambda: axes({"rows": number}, section)),
+    ):
+        with pytest.raises(ConfigError, match=f"{what}: expected a whole number of 1 to"):
+            ask()
+
+
+def test_a_number_may_begin_with_zeros() -> None:
+    assert Asked(page="002").query().offset == PAGE
+    assert axes({"columns": "07"}, ExploreSection(axes=("rest", "depth")))[0].cells == 7
+
+
+def test_no_page_is_none_of_them() -> None:
     with pytest.raises(ConfigError, match="page: expected a whole number of 1 to"):
-        Asked(page=page).query()
+        Asked(page="").query()
 
 
 def test_a_map_has_the_campaigns_axes_unless_others_are_asked_for() -> None:

@@ -159,7 +159,7 @@ def diff_programs(
     from engine.diff_page import comparison_table, diff_table
     from engine.programs import choose, find_program, look_up
     from engine.store import Store
-    from engine.suites import open_suite, problems_of, weights_of
+    from engine.suites import problems_at_hand, weights_of
     from engine.summary import comparison_facts
     from engine.syntax_diff import diff
 
@@ -171,11 +171,7 @@ def diff_programs(
     weights = weights_of(suites["dev"]) if suites else None
     config = rundir.read_config(folder)
     found = compare(one, other, weights=weights, seed=config.campaign.seed) if other else None
-    problems = problems_of(open_suite(config, "dev")) if found else ()
-    if (
-        found and len(problems) != found.of
-    ):  # the problem files are others now: what was solved is known by its place alone
-        problems = ()
+    problems = problems_at_hand(config, found.of) if found else ()
     if as_json:
         facts = comparison_facts(found, problems) if found else None
         print(json.dumps({"changes": [asdict(change) for change in changes], "problems": facts}))

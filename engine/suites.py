@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.benchmark import load_benchmark
-from benchmarks.errors import ProblemFileError
+from benchmarks.errors import BenchmarkError, ProblemFileError
 from benchmarks.problems import Problem, refuse_overlap
 from benchmarks.racing import LOOKS
 from benchmarks.suite import Part, Suite
@@ -132,6 +132,20 @@ class Sealed:
 def problems_of(suite: Suite) -> tuple[Problem, ...]:
     """All problems of a suite, in its order."""
     return tuple(item.problem for item in suite.items)
+
+
+def problems_at_hand(config: CampaignConfig, count: int) -> tuple[Problem, ...]:
+    """The dev problems of a campaign that ran, perhaps elsewhere, in their order; none where they cannot be read here, or are others now: what was solved is known by
+    its place alone then.
+
+    Args:
+        count: problems of the dev suite when it ran.
+    """
+    try:
+        found = problems_of(open_suite(config, "dev"))
+    except BenchmarkError:
+        return ()
+    return found if len(found) == count else ()
 
 
 def describe(suite: Suite) -> list[dict[str, Any]]:

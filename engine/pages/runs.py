@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.errors import BenchmarkError
 from benchmarks.problems import Problem
 from benchmarks.scores import Score
 from engine import locations, rundir
@@ -20,7 +19,7 @@ from engine.overview import Overview, overview
 from engine.programs import choose, run_folders
 from engine.records import Candidate
 from engine.store import Store
-from engine.suites import open_suite, problems_of, weights_of
+from engine.suites import problems_at_hand, weights_of
 from engine.tables import final_rows
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -42,7 +41,7 @@ class Run:
     config: CampaignConfig
     store: Store
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _problems: tuple[Problem, ...] | None = None
+    _problems: dict[int, tuple[Problem, ...]] = field(default_factory=dict)
     _finals: tuple[int, list[Row]] = (0, [])
 
     @property
@@ -55,18 +54,11 @@ class Run:
         return overview(self.config, self.store, imported=self.imported)
 
     def problems(self, count: int) -> tuple[Problem, ...]:
-        """The dev problems, in order; none where they cannot be read here, or are not as many any more as were asked.
-
-        Args:
-            count: problems of the dev suite when the run was made.
-        """
+        """The dev problems, see `suites.problems_at_hand`; read once."""
         with self._lock:
-            if self._problems is None:
-                try:
-                    self._problems = problems_of(open_suite(self.config, "dev"))
-                except BenchmarkError:  # the files lie elsewhere: what was solved is known by its place alone
-                    self._problems = ()
-            return self._problems if len(self._problems) == count else ()
+            if count not in self._problems:
+                self._problems[count] = problems_at_hand(self.config, count)
+            return self._problems[count]
 
     def candidate(self, reference: str) -> Candidate:
         """A candidate by its program's id, the beginning of it, or its number.

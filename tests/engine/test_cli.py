@@ -317,6 +317,24 @@ def test_archive_diff_holds_programs_against_each_other(mergewright: Call, run_f
     assert mergewright(f"archive diff {run_folder} 1 nosuch").code == 2
 
 
+def test_archive_diff_needs_no_problem_files(mergewright: Call, run_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    whole = json.loads(mergewright(f"archive diff {run_folder} 1 7 --json").out)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(run_folder, elsewhere)
+    config = json.loads((elsewhere / "campaign.json").read_text())
+    config["benchmark"] |= {"name": "jsonl", "data": "/not/on/this/machine"}
+    (elsewhere / "campaign.json").write_text(json.dumps(config))
+    facts = json.loads(mergewright(f"archive diff {elsewhere} 1 7 --json").out)
+    assert all(isinstance(place, int) for place in facts["problems"]["only_first"]), "places instead of ids"
+    for side in ("only_first", "only_second"):
+        assert len(facts["problems"].pop(side)) == len(whole["problems"].pop(side))
+    assert facts == whole
+    page = mergewright(f"archive diff {elsewhere} 1 7").out
+    assert "24 dev problems" in page
+
+
 def test_archive_stats_tells_of_the_whole(mergewright: Call, run_folder: Path) -> None:
     rows = json.loads(mergewright(f"archive list {run_folder} --json").out)
     facts = json.loads(mergewright(f"archive stats {run_folder} --json").out)

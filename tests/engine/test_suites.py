@@ -13,7 +13,7 @@ from engine.config import CampaignConfig
 from engine.config_file import build_config
 from engine.errors import ConfigError, HostError
 from engine.store import Store
-from engine.suites import Sealed, describe, open_suite, problems_of, weights_of
+from engine.suites import Sealed, describe, open_suite, problems_at_hand, problems_of, weights_of
 from tests.engine.conftest import candidate
 
 
@@ -47,6 +47,14 @@ def test_parts_take_from_the_section_what_they_leave_out(several: CampaignConfig
     ]
     assert [row["problems"] for row in describe(test)] == [20, 9]
     assert weights_of(describe(dev)) == pytest.approx((dev.weights * 4).tolist())
+
+
+def test_problems_of_a_run_are_at_hand_where_they_are_still_the_same(several: CampaignConfig, tmp_path: Path) -> None:
+    there = problems_of(open_suite(several, "dev"))
+    assert problems_at_hand(several, 8) == there
+    assert problems_at_hand(several, 9) == (), "others than those that it was scored on"
+    (tmp_path / "dev.jsonl").unlink()
+    assert problems_at_hand(several, 8) == ()
 
 
 def test_one_benchmark_is_a_suite_of_one_part() -> None:

@@ -11,6 +11,7 @@ import typer
 
 from engine.cli_lineage import nobody_of, show_lineage, within_families
 from engine.cli_portable import export_programs, import_programs, show_shipped
+from engine.records import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from engine.records import Candidate
@@ -26,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 def list_candidates(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs, or names below runs/.")],
     as_json: Json = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Show the first so many only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=LARGEST_NUMBER, help="Show the first so many only.")] = None,
     verdict: Annotated[
         str | None, typer.Option(help="Only this verdict: ok, rejected, failed, duplicate, skipped, pending.")
     ] = None,
@@ -40,7 +41,7 @@ def list_candidates(
         list[str] | None,
         typer.Option(metavar="NAME>NUMBER", help="Only what meets this, such as rest>0.1 or score>=70%. Repeatable."),
     ] = None,
-    iteration: Annotated[int | None, typer.Option(min=1, help="Only of this iteration.")] = None,
+    iteration: Annotated[int | None, typer.Option(min=1, max=LARGEST_NUMBER, help="Only of this iteration.")] = None,
     generator: Annotated[str | None, typer.Option(help="Only by this version of the generator; 0: untrained.")] = None,
     operation: Annotated[
         list[str] | None, typer.Option(help="Only programs that call it, such as svd or kthvalue. Repeatable.")

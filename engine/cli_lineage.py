@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.cli_options import Json
+from engine.records import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from engine.errors import UnknownNameError
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 def show_lineage(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
     program: Annotated[str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number.")],
-    limit: Annotated[int, typer.Option(min=1, help="Show so many in each direction, the nearest first.")] = 200,
+    limit: Annotated[
+        int, typer.Option(min=1, max=LARGEST_NUMBER, help="Show so many in each direction, the nearest first.")
+    ] = 200,
     as_json: Json = False,
 ) -> None:
     """Show the family of a program: what its prompt showed, what that was written from, and so on; and what was written from it.

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from merges.publishing import Destination
     from sandbox import Limits
 
+MOST_SECONDS = 1e6
+MOST_MEMORY_MB = 2**31 - 1
+MOST_WORKERS = 256
+"""Beyond these a clock, the kernel's limits and the machine's memory are at an end: larger numbers are mistakes."""
+
 Device = Annotated[
     Literal["cpu", "cuda"],
     typer.Option(help="Where the arithmetic is done; programs are isolated less with cuda (sandbox/README.md)."),
@@ -37,8 +42,8 @@ def try_program(
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the merged task vectors here (safetensors).")] = None,
     param: Param = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Wall-clock limit in seconds.")] = 20.0,
-    memory_mb: Annotated[int, typer.Option(min=16, help="Memory limit in MiB.")] = 2048,
+    timeout: Annotated[float, typer.Option(min=0.1, max=MOST_SECONDS, help="Wall-clock limit in seconds.")] = 20.0,
+    memory_mb: Annotated[int, typer.Option(min=16, max=MOST_MEMORY_MB, help="Memory limit in MiB.")] = 2048,
     device: Device = "cpu",
     unsafe: Unsafe = False,
     as_json: Json = False,
@@ -85,13 +90,17 @@ def apply_command(
     param: Param = None,
     seed: Seed = 0,
     timeout: Annotated[
-        float | None, typer.Option(min=0.1, help="Seconds for all tensors. Default: as in the archive, else 20.")
+        float | None,
+        typer.Option(min=0.1, max=MOST_SECONDS, help="Seconds for all tensors. Default: as in the archive, else 20."),
     ] = None,
     memory_mb: Annotated[
-        int | None, typer.Option(min=16, help="The program's memory in MiB. Default: as in the archive, else 2048.")
+        int | None,
+        typer.Option(
+            min=16, max=MOST_MEMORY_MB, help="The program's memory in MiB. Default: as in the archive, else 2048."
+        ),
     ] = None,
     max_memory: Annotated[str | None, typer.Option(help="Bound for tensors held at once, as 2GB or 512MB.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=MOST_WORKERS, help="Threads. Default: one a core.")] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only say what would be done, what it needs, and all that stands in the way."),

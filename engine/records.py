@@ -21,6 +21,10 @@ UNTRAINED = "0"
 """Version of the generator as the campaign names it; the others are the numbers of the iterations that they learnt from."""
 
 
+LARGEST_NUMBER = 2**31 - 1
+"""Of a candidate, and of an iteration: what their columns hold in every database."""
+
+
 IMPORTED = "imported"
 """Origin of a program that came in a bundle; its `text` is the entry as it came."""
 

@@ -36,9 +36,6 @@ CONDITION_PATTERN = (
 )
 """What `condition` takes, as a regular expression for those who describe it."""
 
-LARGEST_NUMBER = 2**31 - 1
-"""Of a candidate: what its column holds in every database."""
-
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {">=": ge, "<=": le, ">": gt, "<": lt, "=": eq}

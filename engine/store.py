@@ -25,7 +25,17 @@ from engine.connecting import Writer, check_server, connect, for_reading, for_wr
 from engine.descriptors import Descriptors
 from engine.errors import RunError
 from engine.lineage import standing_for
-from engine.records import Assessment, Candidate, Effect, Final, Outcome, Program, ProgramId, Trial
+from engine.records import (
+    LARGEST_NUMBER,
+    Assessment,
+    Candidate,
+    Effect,
+    Final,
+    Outcome,
+    Program,
+    ProgramId,
+    Trial,
+)
 from engine.rows import (
     add_candidate,
     candidates_of,
@@ -50,7 +60,7 @@ from engine.schema import (
     UpdateRow,
     VerdictRow,
 )
-from engine.search import LARGEST_NUMBER, Query, ids_beginning, selected
+from engine.search import Query, ids_beginning, selected
 
 
 class Store:

@@ -14,7 +14,7 @@ from engine.lineage import MOST, family, related
 from engine.pages import answers
 from engine.pages.asking import MOST_CELLS, PAGE
 from engine.pages.runs import Runs
-from engine.records import Outcome
+from engine.records import LARGEST_NUMBER, Outcome
 from engine.search import CONDITION_PATTERN, NAMES, question
 from engine.syntax_diff import diff
 
@@ -77,7 +77,7 @@ def _add_search(router: APIRouter, runs: Runs) -> None:
     def list_programs(
         name: Name,
         verdict: Outcome | None = None,
-        iteration: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+        iteration: Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)] = None,
         generator: str | None = None,
         operation: Annotated[list[str] | None, Query(description="Called in the program's text. Repeatable.")] = None,
         text: Annotated[str, Query(description="Stands in the program's text, whatever the case.")] = "",

@@ -376,6 +376,8 @@ def _other_schema(url: URL, found: int | None) -> str:
         return f"archive '{place}': expected a Mergewright archive, got a database without that schema; restore it from a copy, or mend {archive_place.LINK} in the run's folder"
     if found is None:
         return f"archive '{place}': expected a Mergewright archive, got a database without one; check the path"
+    if found == migrations.FOREIGN:
+        return f"archive '{place}': expected a Mergewright archive, got a database of another program; check the path"
     if found > SCHEMA_VERSION:
         return f"archive '{place}': expected schema {SCHEMA_VERSION} or an older one, got {found}; a newer Mergewright wrote it: update yours"
     return f"archive '{place}': expected schema {migrations.FIRST} or a newer one, got {found}, of before the first release; open it with the version that wrote it"

@@ -7,8 +7,9 @@ in `versions/`; a test holds what they come to against the models.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.sql import column, table
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 FIRST = 3
 """The schema of the first release, and the oldest that can be brought up to date."""
 
+FOREIGN = 0
+"""In the place of a schema's number, where a database says of itself what none of our archives says: it is another program's."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
 _UPGRADING = 0x6D77
 """Half of the number of a lock on PostgreSQL; the schema makes the other half."""
 
@@ -27,14 +33,27 @@ _FACTS = table("meta", column("key"), column("value"))
 
 
 def schema_of(connection: Connection) -> int | None:
-    """The schema of an archive, by its number; None where there is none."""
+    """The schema of an archive, by its number; `FOREIGN` where another program has numbered it, None where nobody has."""
     tables = inspect(connection).get_table_names()
     if _REVISIONS.name in tables:
         found = connection.scalar(select(_REVISIONS.c.version_num))
-        return int(found) if found else None
-    fact = connection.scalar(select(_FACTS.c.value).where(_FACTS.c.key == "schema")) if _FACTS.name in tables else None
-    facts = json.loads(fact) if isinstance(fact, str) else fact  # PostgreSQL's driver has read it already
-    return facts["version"] if facts else None
+    else:
+        found = _noted(connection) if _FACTS.name in tables else None
+    if found is None:
+        return None
+    return int(found) if _NUMBER.fullmatch(str(found)) else FOREIGN
+
+
+def _noted(connection: Connection) -> Any:
+    """The version that an archive of before schema 4 notes among its facts, whatever it is; None where it has no such fact."""
+    fact = connection.scalar(select(_FACTS.c.value).where(_FACTS.c.key == "schema"))
+    if fact is None:
+        return None
+    try:
+        facts = json.loads(fact) if isinstance(fact, str) else fact  # PostgreSQL's driver has read it already
+    except ValueError:
+        return FOREIGN
+    return facts.get("version", FOREIGN) if isinstance(facts, dict) else FOREIGN
 
 
 def mark(connection: Connection, schema: int) -> None:

@@ -317,6 +317,29 @@ def test_a_database_of_another_program_is_no_archive(tmp_path: Path) -> None:
         Store.in_folder(tmp_path)
 
 
+FOREIGN = [
+    ("alembic_version (version_num TEXT)", "('1975ea83b712')"),
+    ("alembic_version (version_num TEXT)", "('" + "9" * 5000 + "')"),
+    ("meta (key TEXT, value TEXT)", "('schema', 'no JSON')"),
+    ("meta (key TEXT, value TEXT)", "('schema', '[1]')"),
+    ("meta (key TEXT, value TEXT)", "('schema', '{\"version\": \"four\"}')"),
+]
+
+
+@pytest.mark.parametrize(("table", "row"), FOREIGN)
+@pytest.mark.parametrize("create", [False, True])
+def test_a_database_that_numbers_its_schema_otherwise_is_no_archive(
+    tmp_path: Path, table: str, row: str, create: bool
+) -> None:
+    with sqlite3.connect(tmp_path / "archive.db") as connection:
+        connection.execute(f"CREATE TABLE {table}")
+        connection.execute(f"INSERT INTO {table.partition(' ')[0]} VALUES {row}")
+    with pytest.raises(RunError, match=r"expected a Mergewright archive, got .* of another program; check the path"):
+        Store.in_folder(tmp_path, create=create)
+    with sqlite3.connect(tmp_path / "archive.db") as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,), "nothing was made in it"
+
+
 def test_descriptors_come_back_with_their_candidate_and_not_with_a_duplicate(store: Store) -> None:
     found = Descriptors(dict.fromkeys(NUMBERS, 0.125), (0.5, -0.25), ("abs", "topk"), (1.0, 2.0))
     first = candidate(1, 0.25)

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,8 +81,12 @@ def begun_in(folder: Path) -> bool:
 
 def folders_in(parent: Path) -> list[Path]:
     """Folders in `parent` that have an archive; the one written to last is first, where that can be seen from outside."""
-    files = [file for folder in parent.glob("*/") if (file := file_in(folder))]
-    return [file.parent for file in sorted(files, key=lambda file: -file.stat().st_mtime)]
+    written: dict[Path, float] = {}
+    for folder in parent.glob("*/"):
+        with suppress(OSError):  # deleted just now, or not ours to look into
+            if file := file_in(folder):
+                written[folder] = file.stat().st_mtime
+    return sorted(written, key=lambda folder: -written[folder])
 
 
 def url_in(folder: Path) -> URL:

@@ -163,6 +163,20 @@ def test_runs_are_found_wherever_their_archives_are(tmp_path: Path, monkeypatch:
         assert (tmp_path / "runs" / name).is_dir()
 
 
+def test_a_run_that_vanishes_or_is_closed_to_us_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("closed", "good", "vanished"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / FILE).write_text("")
+
+    def met(folder: Path) -> Path:
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return folder / ("gone since" if folder.name == "vanished" else FILE)
+
+    monkeypatch.setattr(archive_place, "file_in", met)
+    assert archive_place.folders_in(tmp_path) == [tmp_path / "good"]
+
+
 @pytest.mark.full
 def test_two_runs_share_a_database_and_nothing_in_it(tmp_path: Path, server: Server) -> None:
     stores = []

@@ -74,6 +74,23 @@ def file_in(folder: Path) -> Path | None:
     return next((file for name in (FILE, LINK) if (file := folder / name).is_file()), None)
 
 
+def mark_in(folder: Path) -> str | None:
+    """A text that is another one as soon as another archive lies in a run's folder; None: none lies there, or it cannot be looked at.
+
+    Of a file it is the inode: its number goes to no other file as long as somebody has this one open.
+    """
+    try:
+        file = file_in(folder)
+        if file is None:
+            return None
+        if file.name == LINK:
+            return file.read_text(encoding="utf-8")
+        found = file.stat()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return f"{found.st_dev} {found.st_ino}"
+
+
 def begun_in(folder: Path) -> bool:
     """Whether the folder's run came to an archive, or to the moment before."""
     return file_in(folder) is not None or (folder / BEGUN).is_file()

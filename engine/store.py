@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import URL, func, make_url, select
+from sqlalchemy import URL, Engine, func, make_url, select
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema
 
@@ -67,6 +68,7 @@ class Store:
     """All that a run remembers.
 
     One process writes at a time (the run's lock sees to it, and on PostgreSQL the server's), and of its threads one; any number may read meanwhile.
+    A store that nobody holds any more is closed: that is how one goes that threads are still reading.
     """
 
     def __init__(self, url: str | URL, *, create: bool = False) -> None:
@@ -80,6 +82,9 @@ class Store:
         self._engine = connect(self._url)
         self._writer = Writer(self._engine)
         self._one_writer = threading.Lock()
+        weakref.finalize(
+            self, _close, self._writer, self._engine
+        ).atexit = False  # a forked child's end is none of ours
         try:
             self._open(create)
         except BaseException:
@@ -96,8 +101,7 @@ class Store:
 
     def close(self) -> None:
         """Close every connection."""
-        self._writer.close()
-        self._engine.dispose()
+        _close(self._writer, self._engine)
 
     def _open(self, create: bool) -> None:
         with archive_faults.reading(self._url), for_reading(self._engine).connect() as connection:
@@ -354,6 +358,11 @@ class Store:
         parts.extend([f.name, f.kind, f.rank, f.dev, dict(f.parameters), score_to_json(f.score)] for f in self.finals())
         parts.extend([i, report] for i, report in self.updates().items())
         return blake3(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _close(writer: Writer, engine: Engine) -> None:
+    writer.close()
+    engine.dispose()
 
 
 def _add(session: Session, table: type[Base], iteration: int, key: str, name: str, seconds: float, count: int) -> None:

@@ -13,7 +13,7 @@ from engine.descriptors import NUMBERS
 from engine.lineage import MOST, family, related
 from engine.pages import answers
 from engine.pages.asking import MOST_CELLS, PAGE
-from engine.pages.runs import Runs
+from engine.pages.runs import Runs, at_a_glance
 from engine.records import LARGEST_NUMBER, Outcome
 from engine.search import CONDITION_PATTERN, NAMES, question
 from engine.syntax_diff import diff
@@ -50,9 +50,9 @@ def routes(runs: Runs) -> APIRouter:
 def _add_runs(router: APIRouter, runs: Runs) -> None:
     @router.get("/runs")
     def list_runs() -> list[answers.RunAnswer]:
-        """All runs that are shown."""
+        """All runs that are shown; one whose archive cannot be read is left out."""
         runs.refresh()
-        return [answers.RunAnswer(**answers.run_answer(run, run.overview())) for run in runs]
+        return [answers.RunAnswer(**answers.run_answer(run, seen)) for run, seen in at_a_glance(runs)[0]]
 
     @router.get("/runs/{name}")
     def get_run(name: Name) -> answers.OverviewAnswer:

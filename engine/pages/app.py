@@ -31,7 +31,7 @@ from engine.pages.guard import Guard
 from engine.pages.kin import MOST_SHOWN, ancestors, descendants
 from engine.pages.parts import Values, beside_part, glance_part, map_part, pair_part, program_part
 from engine.pages.rendering import render
-from engine.pages.runs import Run, Runs
+from engine.pages.runs import Run, Runs, at_a_glance
 from engine.records import Outcome
 from engine.search import NAMES
 
@@ -67,8 +67,8 @@ def _add_run_pages(app: FastAPI, runs: Runs) -> None:
     @_page(app, "/")
     def index() -> Response:
         runs.refresh()
-        seen = [(run, run.overview()) for run in runs]
-        return _html("runs.html", {"seen": seen, "broken": runs.broken})
+        seen, broken = at_a_glance(runs)
+        return _html("runs.html", {"seen": seen, "broken": [*runs.broken, *broken]})
 
     @_page(app, "/beside")
     def beside(run: Annotated[list[str] | None, Query()] = None) -> Response:

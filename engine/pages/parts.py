@@ -13,7 +13,7 @@ from engine.comparing import Comparison, by_family
 from engine.descriptors import NUMBERS
 from engine.finale import Row
 from engine.pages.charts import STYLES, climbs, histograms
-from engine.pages.runs import Run
+from engine.pages.runs import Run, at_a_glance
 from engine.records import Candidate, Effect
 from engine.syntax_diff import Change, diff
 from engine.tables import apply_command
@@ -42,11 +42,14 @@ def glance_part(run: Run) -> Values:
 
 def beside_part(runs: Sequence[Run]) -> Values:
     """Several runs side by side."""
-    seen = [(run, run.overview()) for run in runs]
+    seen, broken = at_a_glance(runs)
     drawn = [run.name for run, facts in seen if facts.climb]
-    firsts = {run.name: [r for r in run.finals() if (r.final.kind, r.final.rank) == ("discovered", 1)] for run in runs}
+    firsts = {
+        run.name: [r for r in run.finals() if (r.final.kind, r.final.rank) == ("discovered", 1)] for run, _ in seen
+    }
     return {
         "seen": seen,
+        "broken": broken,
         "climb": climbs({run.name: facts for run, facts in seen}),
         "places": {name: at % STYLES for at, name in enumerate(drawn)},
         "finals": {name: rows[0] if rows else None for name, rows in firsts.items()},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.problems import Problem
 from benchmarks.scores import Score
-from engine import locations, rundir
+from engine import archive_place, locations, rundir
 from engine.comparing import Comparison, compare_scores
 from engine.config import CampaignConfig
 from engine.errors import EngineError, UnknownNameError
@@ -34,12 +34,14 @@ class Run:
         folder: where it lies.
         config: as it was started.
         store: its archive.
+        mark: of the archive, as in `archive_place.mark_in`.
     """
 
     name: str
     folder: Path
     config: CampaignConfig
     store: Store
+    mark: str | None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _problems: dict[int, tuple[Problem, ...]] = field(default_factory=dict)
     _finals: tuple[int, list[Row]] = (0, [])
@@ -96,8 +98,20 @@ class Broken:
     reason: str
 
 
+def at_a_glance(runs: Iterable[Run]) -> tuple[list[tuple[Run, Overview]], list[Broken]]:
+    """Every run with its overview; those whose archive cannot be read any more are told apart."""
+    seen: list[tuple[Run, Overview]] = []
+    broken: list[Broken] = []
+    for run in runs:
+        try:
+            seen.append((run, run.overview()))
+        except EngineError as error:
+            broken.append(Broken(run.folder, str(error)))
+    return seen, broken
+
+
 class Runs:
-    """The runs of a server.
+    """The runs of a server. One that is begun again in its folder, after the one before was deleted, is opened anew under the same name.
 
     Args:
         references: folders of runs, or names below runs/; none: all there are below runs/, those included that begin later.
@@ -107,38 +121,56 @@ class Runs:
     """
 
     def __init__(self, references: Sequence[str] = ()) -> None:
-        self._follows = not references
+        self._chosen = tuple(map(locations.run_folder, references))
         self._lock = threading.Lock()
         self._open: dict[Path, Run] = {}
+        self._known: dict[
+            Path, tuple[str, Path]
+        ] = {}  # of every run that was opened: its name, and its folder as it was called
         self.broken: tuple[Broken, ...] = ()
-        for reference in references:
-            self._add(locations.run_folder(reference))
+        for folder in self._chosen:
+            self._current(folder)
         self.refresh()
 
     def refresh(self) -> None:
-        """Look for runs that began since; those that cannot be opened are told apart."""
-        if not self._follows:
-            return
-        broken = []
-        for folder in run_folders():
+        """Look for runs that began since, and let go of those that are gone; those that cannot be opened are told apart."""
+        folders, broken = self._chosen or run_folders(), []
+        for folder in folders:
             try:
-                self._add(folder)
+                self._current(folder)
             except EngineError as error:
                 broken.append(Broken(folder, str(error)))
+        with self._lock:
+            for place in self._known.keys() - {folder.resolve() for folder in folders}:
+                del self._known[place]
+                self._open.pop(place, None)
         self.broken = tuple(broken)
 
-    def _add(self, folder: Path) -> None:
-        place = folder.resolve()
-        with self._lock:
-            if place in self._open:
-                return
-            config = rundir.read_config(folder)
-            store = Store.in_folder(folder)
-            self._open[place] = Run(self._name(folder), folder, config, store)
+    def _current(self, folder: Path) -> Run:
+        """The run in a folder as it lies there now, opened where it is not yet.
 
-    def _name(self, folder: Path) -> str:
-        wanted = name = _UNSAFE.sub("-", folder.resolve().name).strip(".-") or "run"
-        taken, at = {run.name for run in self._open.values()}, 2
+        One that another has taken the place of is dropped, not closed: who is reading it reads on, and its store closes when nobody does.
+        """
+        place = folder.resolve()
+        if found := self._as_it_lies(place):  # without the lock: nobody waits for another run that takes long to open
+            return found
+        with self._lock:
+            if found := self._as_it_lies(place):
+                return found
+            self._open.pop(place, None)
+            mark = archive_place.mark_in(place)
+            store, config = Store.in_folder(folder), rundir.read_config(folder)
+            name, _ = self._known.setdefault(place, (self._name(place), folder))
+            self._open[place] = found = Run(name, folder, config, store, mark)
+            return found
+
+    def _as_it_lies(self, place: Path) -> Run | None:
+        found = self._open.get(place)
+        return found if found and found.mark and found.mark == archive_place.mark_in(place) else None
+
+    def _name(self, place: Path) -> str:
+        wanted = name = _UNSAFE.sub("-", place.name).strip(".-") or "run"
+        taken, at = {name for name, _ in self._known.values()}, 2
         while name in taken:
             name, at = f"{wanted}~{at}", at + 1
         return name
@@ -150,16 +182,17 @@ class Runs:
         return len(self._open)
 
     def named(self, name: str) -> Run:
-        """The run of a name.
+        """The run of a name, as it is now.
 
         Raises:
             UnknownNameError: there is none.
+            RunError, HostError: its archive is gone, or another that cannot be opened has taken its place.
         """
-        for run in self:
-            if run.name == name:
-                return run
-        known = ", ".join(run.name for run in self) or "none"
-        raise UnknownNameError(f"run '{name}': expected one of those that are shown ({known}); choose one")
+        for known, folder in list(self._known.values()):
+            if known == name:
+                return self._current(folder)
+        shown = ", ".join(run.name for run in self) or "none"
+        raise UnknownNameError(f"run '{name}': expected one of those that are shown ({shown}); choose one")
 
     def close(self) -> None:
         """Close every archive."""

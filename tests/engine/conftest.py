@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,12 @@ def archive_url(request: pytest.FixtureRequest) -> str | None:
 @pytest.fixture(autouse=True)
 def closed_stores() -> Iterator[None]:
     """Closes what a test opened: PostgreSQL's driver warns of a connection that nobody closed, and here a warning is an error."""
-    opened, make = [], Store.__init__
+    opened: weakref.WeakSet[Store] = weakref.WeakSet()
+    make = Store.__init__
 
     def noted(self: Store, *arguments: Any, **options: Any) -> None:
         make(self, *arguments, **options)
-        opened.append(self)
+        opened.add(self)
 
     with pytest.MonkeyPatch.context() as patch:  # one of its own: a test may undo its patches
         patch.setattr(Store, "__init__", noted)

@@ -177,6 +177,16 @@ def test_a_run_that_vanishes_or_is_closed_to_us_hides_no_other(tmp_path: Path, m
     assert archive_place.folders_in(tmp_path) == [tmp_path / "good"]
 
 
+def test_a_mark_tells_archives_of_one_place_apart(tmp_path: Path) -> None:
+    assert archive_place.mark_in(tmp_path) is None
+    (tmp_path / LINK).write_text("one")
+    first = archive_place.mark_in(tmp_path)
+    (tmp_path / LINK).write_text("two")
+    assert first != archive_place.mark_in(tmp_path)
+    (tmp_path / LINK).write_bytes(b"\xff")
+    assert archive_place.mark_in(tmp_path) is None
+
+
 @pytest.mark.full
 def test_two_runs_share_a_database_and_nothing_in_it(tmp_path: Path, server: Server) -> None:
     stores = []

@@ -32,7 +32,7 @@ Device = Annotated[
 
 def try_program(
     program: Annotated[
-        str, typer.Argument(metavar="PROGRAM.py", help="A program file (or a library name, or an archive id).")
+        str, typer.Argument(metavar="PROGRAM.py", help="A program file (or a library name, an archive id, or RUN#ID).")
     ],
     tensors: Annotated[
         Path | None,
@@ -75,7 +75,7 @@ def apply_command(
         str,
         typer.Argument(
             metavar="PROGRAM",
-            help="An archive id, a library name (ties), a .py file, or a mergekit recipe (.yml, .yaml).",
+            help="An archive id (RUN#ID: of that run), a library name (ties), a .py file, or a mergekit recipe (.yml, .yaml).",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The folder to make; it must not exist.")],
@@ -245,7 +245,7 @@ def _planned(
     if base is None or not experts:
         missing = "--base" if base is None else "--expert"
         raise UserError(f"{missing}: expected a model for program '{program}', got none; name a folder or hub id")
-    found = find_program(program)
+    found = find_program(program, scored_alike=merge is None)
     models = {
         name: locations.model(reference) for name, reference in zip(expert_names(tuple(experts)), experts, strict=True)
     }

@@ -21,7 +21,8 @@ def export_programs(
     programs: Annotated[
         list[str],
         typer.Argument(
-            metavar="PROGRAM...", help="An archive id, a library name (ties), or a .py file; several make one bundle."
+            metavar="PROGRAM...",
+            help="An archive id (RUN#ID: of that run), a library name (ties), or a .py file; several make one bundle.",
         ),
     ],
     form: Annotated[
@@ -71,7 +72,7 @@ def export_programs(
         raise UserError(
             "--title, --explanation: expected of one program, got several; export each by itself, or leave them out"
         )
-    found = [find_program(program) for program in programs]
+    found = [find_program(program, scored_alike=form != "mergekit" or merge is None) for program in programs]
     if form == "mergekit":
         _to_mergekit(found[0], out, base, expert or [], merge, numbers(param), seed)
     else:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MIN_ID_CHARACTERS = 4
 """Shorter beginnings of an id are not looked up: they would fit too many programs."""
 
+SHIPPED = "shipped"
+"""RUN of `RUN#ID` for a program that ships; a run of that name comes first."""
+
 _MOST_LISTED = 4  # programs that one beginning fits
 _MOST_DIGITS = 10  # of a candidate's number: Python refuses to read some longer ones
 
@@ -32,9 +35,9 @@ class Found:
     Attributes:
         source: its text.
         origin: for the provenance: "library:ties", "archive:x#id", "shipped:id", or the file's path.
-        merge: which parameters were merged when it was scored; None outside archives.
+        merge: which parameters its run merges; None outside archives.
         limits: the sandbox's when it was scored; the defaults outside archives.
-        run: folder of the run whose archive has it; None elsewhere.
+        run: folder of the run whose archive it is from; None elsewhere.
         shipped: whether it is from `data/discovered`.
     """
 
@@ -46,34 +49,34 @@ class Found:
     shipped: bool = False
 
 
-def find_program(reference: str) -> Found:
-    """Find a program: a `.py` file, a library name, an id in any archive below runs/ or of one that ships, or RUN#ID for an archive elsewhere.
+def find_program(reference: str, *, scored_alike: bool = False) -> Found:
+    """Find a program: a `.py` file, a library name, an id in any archive below runs/ or of one that ships, or RUN#ID for that of one run.
+
+    An id that lies in several places means the one where most is known of it: what ships, then a run with a test score of it, one with a dev score, a campaign's
+    before an import's, and of equals the one written to last.
+
+    Args:
+        scored_alike: refuse an id that runs have scored with different parameters merged, since the caller takes more of it than its text.
 
     Raises:
-        UnknownNameError: nobody has it, or several do; says which places were searched, or who has which.
+        UnknownNameError: nobody has it, several do, or they differ (`scored_alike`); says which places were searched, or who has which.
     """
     if reference.endswith(".py"):
         return _from_file(Path(reference))
     if reference in library.names():
         return Found(library.source(reference), f"library:{reference}")
     run, named, beginning = reference.rpartition("#")
-    folders = [locations.run_folder(run)] if named else run_folders()
-    shipped = [] if named else _shipped(beginning)
-    places: dict[ProgramId, list[Path | None]] = {}  # None: among those that ship
+    folders = _folders(run) if named else run_folders()
+    shipped = [] if named and folders else _shipped(beginning)
+    places: dict[ProgramId, list[Path | None]] = {entry.id: [None] for entry in shipped}  # None: among those that ship
     unread: list[str] = []
     for folder in folders:
         for program_id in _ids(folder, beginning, unread):
             places.setdefault(program_id, []).append(folder)
-    for entry in shipped:
-        places.setdefault(entry.id, []).append(None)
     if len(places) > 1:
         raise _several(reference, places)
-    for program_id, (first, *_) in places.items():
-        if first is not None:
-            return _from_archive(first, program_id)
-    if shipped:
-        merge = shipped[0].measured.merge if shipped[0].measured else None
-        return Found(shipped[0].source, f"shipped:{shipped[0].id}", merge, shipped=True)
+    for program_id, where in places.items():
+        return _of_all(program_id, where, shipped, scored_alike)
     raise UnknownNameError(
         f"program '{reference}': expected a .py file, a library name ({', '.join(library.names())}) or an id from an archive below "
         f"{locations.RUNS}/ (RUN#ID for another place) or of one that ships, got none of these{_also(unread)}; "
@@ -81,11 +84,76 @@ def find_program(reference: str) -> Found:
     )
 
 
-def _from_archive(folder: Path, program_id: ProgramId) -> Found:
-    from engine.rundir import read_config
+@dataclass(frozen=True)
+class _Held:
+    """A program in one place.
 
-    candidate, config, origin = _program(folder, program_id), read_config(folder), f"archive:{folder.name}#{program_id}"
-    return Found(candidate.program.source, origin, config.models.merge, config.sandbox, folder)
+    Attributes:
+        found: it.
+        named: the place's own name for it, RUN#ID.
+        scored: whether it has a dev score there.
+        known: whether it ships, has a test score, and was written there: of those scored alike the greatest is meant.
+    """
+
+    found: Found
+    named: str
+    scored: bool
+    known: tuple[bool, bool, bool]
+
+
+def _of_all(
+    program_id: ProgramId, places: Sequence[Path | None], shipped: Sequence[Entry], scored_alike: bool
+) -> Found:
+    """The program of an id, out of the places that hold it, the newest run first."""
+    held: list[_Held] = []
+    for place in places:
+        try:
+            held.append(_in_run(place, program_id) if place else _that_ships(shipped[0]))
+        except EngineError:  # as in `_ids`
+            if len(places) == 1:
+                raise
+    if not held:
+        raise UnknownNameError(
+            f"program '{program_id}': expected a run that can be read, got none of {', '.join(map(str, places))}; `mergewright status RUN` says why"
+        )
+    held = [one for one in held if one.scored] or held
+    if scored_alike and len({one.found.merge for one in held}) > 1:
+        listed = ", ".join(f"{one.named} (merge {one.found.merge})" for one in held)
+        raise UnknownNameError(
+            f"program '{program_id}': expected one run's, got that of runs that merged different parameters: {listed}; give one of these"
+        )
+    return max(held, key=lambda one: one.known).found  # of equals the first
+
+
+def _in_run(folder: Path, program_id: ProgramId) -> _Held:
+    from engine.rundir import imported, read_config
+    from engine.store import Store
+
+    config = read_config(folder)
+    with closing(Store.in_folder(folder)) as store:
+        candidate = store.program(program_id)
+        tested = any((final.kind, final.name) == ("discovered", program_id) for final in store.finals())
+    assert candidate is not None, "it was found a moment ago, and nothing is ever taken out"
+    scored = candidate.assessment.score is not None
+    origin = f"archive:{folder.name}#{program_id}"
+    found = Found(candidate.program.source, origin, config.models.merge, config.sandbox, folder)
+    return _Held(found, f"{folder}#{program_id}", scored, (False, tested, not imported(folder)))
+
+
+def _that_ships(entry: Entry) -> _Held:
+    merge = entry.measured.merge if entry.measured else None
+    found = Found(entry.source, f"shipped:{entry.id}", merge, shipped=True)
+    return _Held(found, f"{SHIPPED}#{entry.id}", True, (True, True, True))
+
+
+def _folders(run: str) -> list[Path]:
+    """The folder of a run; none for `SHIPPED`, where no run is called so."""
+    try:
+        return [locations.run_folder(run)]
+    except UnknownNameError:
+        if run == SHIPPED:
+            return []
+        raise
 
 
 def _shipped(beginning: str) -> list[Entry]:

@@ -102,9 +102,10 @@ def next_steps(config: CampaignConfig, store: Store, folder: Path) -> str:
 
 
 def apply_command(config: CampaignConfig, program: str, folder: Path) -> str:
-    """The command that merges this campaign's models with a program, ready to be copied into a shell."""
-    known = program if folder.resolve().parent == locations.RUNS.resolve() else f"{folder}#{program}"
-    words = ["mergewright", "apply", known, "--base", config.models.base]
+    """The command that merges this campaign's models with a program, ready to be copied into a shell; it names the run, since others may have the id too."""
+    below = folder.resolve().parent == locations.RUNS.resolve()  # then no more of its path is told than that
+    run = locations.RUNS / folder.resolve().name if below else folder
+    words = ["mergewright", "apply", f"{run}#{program}", "--base", config.models.base]
     words += [word for expert in config.models.experts for word in ("--expert", expert)]
     words += ["--merge", config.models.merge] if config.models.merge != "all" else []
     words += ["--seed", str(config.campaign.seed)] if config.campaign.seed else []

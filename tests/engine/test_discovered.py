@@ -85,18 +85,6 @@ def test_they_are_found_by_the_beginning_of_their_ids(tmp_path: Path, monkeypatc
             find_program(reference)
 
 
-def test_an_id_in_a_run_and_among_the_shipped_is_one_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Path
-) -> None:
-    one = candidate(1, 0.5)
-    same = type(one)(1, 1, type(one.program)(**{**vars(one.program), "id": SHIPPED}), one.assessment)
-    monkeypatch.setattr(programs, "run_folders", lambda: [finished_run])
-    monkeypatch.setattr(programs, "_ids", lambda folder, beginning, unread: [SHIPPED])
-    monkeypatch.setattr(programs, "_program", lambda folder, program_id: same)
-    found = find_program(SHIPPED[:5])
-    assert (found.run, found.shipped) == (finished_run, False), "a run's own comes first: its limits are known"
-
-
 def test_a_beginning_of_two_ids_lists_both_with_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = candidate(1, 0.5)
     other = type(one)(1, 1, type(one.program)(**{**vars(one.program), "id": "2cac00000000"}), one.assessment)

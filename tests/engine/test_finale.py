@@ -6,6 +6,7 @@ import io
 import shlex
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from benchmarks.statistics import mcnemar, simultaneous_intervals, wilson
@@ -68,7 +69,7 @@ def test_the_apply_command_repeats_what_was_scored() -> None:
     command = tables.apply_command(config, "aaaa", Path("runs/x"))
     assert (
         command
-        == "mergewright apply aaaa --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --expert pocket/expert_c --merge mlp --seed 3 --out merged"
+        == "mergewright apply 'runs/x#aaaa' --base pocket/seed --expert pocket/expert_a --expert pocket/expert_b --expert pocket/expert_c --merge mlp --seed 3 --out merged"
     )
 
 
@@ -77,6 +78,14 @@ def test_the_apply_command_can_be_pasted_whatever_the_names(tmp_path: Path) -> N
     words = shlex.split(tables.apply_command(config, "aaaa", tmp_path / "a run"))
     assert words[2] == f"{tmp_path}/a run#aaaa", "an archive outside runs/ is named with its folder"
     assert words[4] == "my models/it's"
+
+
+def test_the_apply_command_names_a_run_without_the_way_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    for folder in (Path("runs/x"), tmp_path / "runs" / "x", Path("runs/../runs/x")):
+        words = shlex.split(tables.apply_command(CampaignConfig(), "aaaa", folder))
+        assert words[2] == "runs/x#aaaa"
 
 
 def test_a_program_cannot_write_control_codes_to_the_terminal() -> None:

@@ -328,6 +328,33 @@ def test_an_imported_archive_is_one_like_any_other(
     assert facts["strict"] == next(row["strict"] for row in rows if row["id"] == ids[SUM])
 
 
+@pytest.mark.parametrize("option", ["", "--no-score"])
+def test_what_was_imported_hides_nothing_that_the_campaign_knows(
+    mergewright: Call,
+    finished_run: Path,
+    imported: tuple[Path, list[Compared]],
+    tree: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished_run, tmp_path / "runs" / "campaign")
+    if option:
+        file = written(tree, tmp_path / "b.json")
+        assert mergewright(f"archive import {file} --into runs/imported {option}").code == 0
+    else:
+        shutil.copytree(imported[0], tmp_path / "runs" / "imported")
+    (tmp_path / "runs" / "imported" / "archive.db").touch()
+    tested = next(one["id"] for one in tree["programs"] if one.get("test"))
+    assert mergewright(f"archive export {tested[:8]} --format bundle --out again.json").code == 0
+    (entry,) = read_bundle(tmp_path / "again.json").programs
+    assert (entry.test, entry.dev) == next(
+        (one.test, one.dev) for one in read_bundle(written(tree, tmp_path / "b.json")).programs if one.id == tested
+    )
+    assert entry.test is not None
+
+
 def test_the_command_says_what_claims_come_to(
     mergewright: Call, imported: tuple[Path, list[Compared]], tree: dict[str, Any], tmp_path: Path
 ) -> None:

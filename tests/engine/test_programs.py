@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine import locations, rundir
+from engine import archive_place, locations, rundir
 from engine.config import CampaignConfig
-from engine.errors import UnknownNameError
+from engine.errors import RunError, UnknownNameError
 from engine.programs import choose, find_program, look_up
+from engine.records import Final
 from engine.store import Store
-from tests.engine.conftest import candidate
+from engine.tables import apply_command
+from tests.engine.bundles import SHIPPED
+from tests.engine.conftest import Call, candidate, dev_score
 
 
-def archive(folder: Path, *ids: str) -> Store:
-    """An archive of programs with these ids."""
-    rundir.new_folder(CampaignConfig(), folder, "now")
+def archive(
+    folder: Path, *ids: str, share: float | None = 0.5, merge: str = "all", tested: bool = False, imported: bool = False
+) -> Store:
+    """An archive of programs with these ids, all of one dev share (None: failures), written to after those made before it."""
+    rundir.new_folder(CampaignConfig.model_validate({"models": {"merge": merge}}), folder, "now")
     store = Store.in_folder(folder, create=True)
-    some = [candidate(number, 0.5) for number, _ in enumerate(ids, start=1)]
+    some = [candidate(number, share) for number, _ in enumerate(ids, start=1)]
     store.take_over([replace(c, program=replace(c.program, id=one)) for c, one in zip(some, ids, strict=True)])
+    for rank, one in enumerate(ids if tested else (), start=1):
+        store.add_final(Final(one, "discovered", rank, 0.5, {}, dev_score()))
+    if imported:
+        (folder / rundir.IMPORT_FILE).write_text("{}")
+    os.utime(folder / archive_place.FILE, times=(next(TIMES),) * 2)
     return store
+
+
+TIMES = itertools.count(1_700_000_000)
+"""When archives are written to: a file system's clock is too coarse."""
 
 
 @pytest.fixture
@@ -86,3 +105,85 @@ def test_a_broken_archive_beside_a_good_one_is_passed_over(runs: Path) -> None:
     (runs / "bad").mkdir(parents=True)
     (runs / "bad" / "archive.db").write_bytes(b"no database" * 100)
     assert find_program("abcd0000").origin == "archive:good#abcd00000001"
+
+
+ID = "abcd00000001"
+CAMPAIGN, TESTED, IMPORT, FAILED = {}, {"tested": True}, {"imported": True}, {"share": None}  # type: ignore[var-annotated]
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "meant"),
+    [
+        (CAMPAIGN, CAMPAIGN, "newer"),
+        (CAMPAIGN, IMPORT, "older"),
+        (TESTED, CAMPAIGN, "older"),
+        (TESTED, IMPORT, "older"),
+        (IMPORT, FAILED, "older"),
+        (CAMPAIGN, IMPORT | FAILED, "older"),
+        (FAILED, IMPORT | FAILED, "older"),
+        (FAILED, FAILED, "newer"),
+    ],
+)
+def test_an_id_of_several_runs_means_the_one_that_knows_most_of_it(
+    runs: Path, older: Mapping[str, Any], newer: Mapping[str, Any], meant: str
+) -> None:
+    archive(runs / "older", ID, **older)
+    archive(runs / "newer", ID, **newer)
+    for reference in (ID, ID[:6]):
+        assert find_program(reference, scored_alike=True).run == runs / meant
+    for run in ("older", "newer"):
+        assert find_program(f"{runs / run}#{ID}").run == runs / run
+
+
+def test_runs_that_merged_different_parameters_are_asked_about(runs: Path) -> None:
+    archive(runs / "a", ID)
+    archive(runs / "b", ID, merge="mlp")
+    archive(runs / "failed", ID, merge="attention", share=None)
+    with pytest.raises(UnknownNameError) as told:
+        find_program(ID[:8], scored_alike=True)
+    assert str(told.value) == (
+        f"program '{ID}': expected one run's, got that of runs that merged different parameters: "
+        f"{runs}/b#{ID} (merge mlp), {runs}/a#{ID} (merge all); give one of these"
+    )
+    assert find_program(f"{runs}/a#{ID}", scored_alike=True).merge == "all"
+    assert find_program(ID).source == find_program(f"{runs}/a#{ID}").source, "its text is the same everywhere"
+
+
+def test_the_command_to_copy_means_the_run_that_shows_it(
+    runs: Path, mergewright: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locations, "RUNS", Path("runs"))
+    archive(runs / "a", ID)
+    archive(runs / "b", ID, merge="mlp")
+    for run, only_mlps in (("a", False), ("b", True)):
+        command = apply_command(rundir.read_config(runs / run), ID, runs / run).removeprefix("mergewright ")
+        assert f"runs/{run}#{ID}" in command
+        merged = json.loads(mergewright(f"{command} --dry-run --json").out)["merged"]
+        assert all("mlp" in tensor for tensor in merged) == only_mlps
+
+
+def test_what_ships_is_meant_by_its_id_whatever_runs_have_it(runs: Path) -> None:
+    archive(runs / "a", SHIPPED, tested=True)
+    assert find_program(SHIPPED, scored_alike=True).shipped
+    assert find_program(f"{runs}/a#{SHIPPED}").run == runs / "a"
+    archive(runs / "b", SHIPPED, merge="mlp")
+    with pytest.raises(
+        UnknownNameError, match=rf"different parameters: shipped#{SHIPPED} \(merge all\), .*b#{SHIPPED}"
+    ):
+        find_program(SHIPPED, scored_alike=True)
+    assert find_program(f"shipped#{SHIPPED}", scored_alike=True).shipped
+    archive(runs / "shipped", SHIPPED)
+    assert find_program(f"shipped#{SHIPPED}").run == runs / "shipped", "a run called so comes first"
+
+
+def test_a_run_that_cannot_be_read_is_passed_over_for_one_that_can(runs: Path) -> None:
+    archive(runs / "good", ID)
+    archive(runs / "bad", ID)
+    (runs / "bad" / "campaign.json").write_text("{")
+    assert find_program(ID).run == runs / "good"
+    with pytest.raises(RunError, match=r"expected a readable campaign.json"):
+        find_program(f"{runs}/bad#{ID}")
+    (runs / "good" / "campaign.json").write_text("{")
+    with pytest.raises(UnknownNameError, match=r"expected a run that can be read, got none of .*bad, .*good"):
+        find_program(ID)

@@ -180,10 +180,12 @@ def _check_behaviours(file: Path, found: Bundle, bench: Prober, check: Callable[
 
 
 def _propose(store: Store, entries: Sequence[Entry]) -> dict[str, int]:
-    """See that every entry has a row; answers with the number of each entry's, by its text."""
-    texts = {bundle.to_text(entry): entry for entry in entries}
-    known = {c.program.text: c.number for c in store.candidates()}
+    """See that every entry has a row; answers with the number of each entry's, by its text. Where there is work to do, the archive is no longer finished."""
+    texts, there = {bundle.to_text(entry): entry for entry in entries}, store.candidates()
+    known = {c.program.text: c.number for c in there}
     new = [_program(text, entry) for text, entry in texts.items() if text not in known]
+    if new or any(c.assessment.outcome is Outcome.PENDING for c in there):
+        store.forget_meta("state")
     for candidate in store.propose(1, new) if new else ():
         known[candidate.program.text] = candidate.number
     return known

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import URL, Engine, func, make_url, select
+from sqlalchemy import URL, Engine, delete, func, make_url, select
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema
 
@@ -350,6 +350,11 @@ class Store:
         """Set a fact about the run."""
         with self._write() as session:
             session.merge(MetaRow(key=key, value=dict(value)))
+
+    def forget_meta(self, key: str) -> None:
+        """Take back a fact about the run, if it was set."""
+        with self._write() as session:
+            session.execute(delete(MetaRow).where(MetaRow.key == key))
 
     def digest(self) -> str:
         """BLAKE3 of everything in the archive that a resumed run must repeat: all but times and memory."""

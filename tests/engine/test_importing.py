@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +273,33 @@ def test_a_killed_import_goes_on_and_ends_the_same(
     assert sum(told[str(n)] for n in (1, 2, 3)) == 3 - len(before), "scored twice"
     with closing(Store.in_folder(folder)) as store, closing(Store.in_folder(imported[0])) as unbroken:
         assert store.digest() == unbroken.digest()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_archive_that_more_is_imported_into_is_not_finished_before_that_is_done(
+    tree: dict[str, Any], tmp_path: Path, killed: bool
+) -> None:
+    folder, states = tmp_path / "i", []
+    few = written({**tree, "programs": tree["programs"][:1]}, tmp_path / "few.json")
+    import_bundles([few], folder, None, scored=False)
+
+    def finished() -> bool:
+        with closing(Store.in_folder(folder)) as store:
+            return store.meta("state") is not None
+
+    def dies(told: str) -> None:
+        states.append(finished())
+        if killed and told.startswith("1/"):
+            raise KeyboardInterrupt
+
+    assert finished()
+    everything = written(tree, tmp_path / "b.json")
+    with pytest.raises(KeyboardInterrupt) if killed else nullcontext():
+        import_bundles([everything], folder, None, scored=False, told=dies)
+    assert states == ([True, False] if killed else [True, False, False]), "probing changes nothing"
+    assert finished() is not killed
+    import_bundles([few], folder, None, scored=False)
+    assert finished(), "and what was left undone is done"
 
 
 def test_a_campaigns_own_run_is_refused(

@@ -141,7 +141,7 @@ def test_the_gap_between_dev_and_held_out_is_told_by_iteration(finished: tuple[P
 def test_programs_that_chance_drew_are_met_by_iteration_and_the_same_where_programs_are(
     finished: tuple[Path, Study, dict],
 ) -> None:
-    out, study, results = finished
+    out, _, results = finished
     drawn = results["held_out"]["drawn"]["grammar-2"]
     assert {i: len(ones) for i, ones in drawn.items()} == {"1": 1, "2": 1}
     candidates = Store.in_folder(out / "runs" / "grammar-2").candidates()

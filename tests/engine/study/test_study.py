@@ -317,7 +317,10 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path: Path) -> None:
             r"'grammar': key 'campaign\.programs': expected the same as of 'scripted' \(4\), got 9; .*equal budgets",
         ),
         (('kind=grammar"', 'kind=grammar", "benchmark.dev_limit=9"'), r"key 'benchmark\.dev_limit': expected the same"),
-        (("top = 2", "tops = 2"), r"key 'study\.tops': expected one of name, campaign, seeds, held_out, top, drawn, set"),
+        (
+            ("top = 2", "tops = 2"),
+            r"key 'study\.tops': expected one of name, campaign, seeds, held_out, top, drawn, set",
+        ),
         (
             ("[methods.grammar]\nset", "[methods.grammar]\nsets"),
             r"key 'methods\.grammar\.sets': expected one of set, seeds",

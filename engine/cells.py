@@ -19,7 +19,7 @@ from engine.schema import CandidateRow, DescriptorRow
 from engine.store import Store
 
 EPSILON = 1e-6
-"""That of `ribs`: a value this little below a border counts as beyond it."""
+"""As in `ribs`: added, so that a value at a border counts as beyond it however it was rounded."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class Axis:
     def places(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """The cell of each value; what lies beyond an end stands at it."""
         axis = NUMBERS[self.name]
-        share = (values - axis.low + EPSILON) / (axis.high - axis.low)
-        return np.clip((share * self.cells).astype(np.int64), 0, self.cells - 1)
+        inside = np.clip(values, axis.low, axis.high)  # as numbers: an integer holds none that are far beyond
+        found = (self.cells * (inside - axis.low) + EPSILON) / (axis.high - axis.low)
+        return np.minimum(found.astype(np.int64), self.cells - 1)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,10 @@ def mapped(everyone: list[Candidate], folder: Path, archive_url: str | None) -> 
     return found
 
 
-edges = st.sampled_from([-2.0, -1.0, -1 / 3, 0.0, 0.25, 0.5, 1.0, 3.0, 9.0]) | st.floats(-2, 4)
+borders = st.sampled_from([-2.0, -1.0, -1 / 3, 0.0, 0.25, 0.5, 1.0, 3.0, 9.0])
+beside = st.sampled_from([-1e-6, -6e-7, -2e-7, -1e-7, 1e-7])
+far = st.sampled_from([-1e30, -1e19, 1e19, 1e25, 1e30]) | st.floats(-1e30, 1e30)
+edges = borders | st.builds(float.__add__, borders, beside) | st.floats(-2, 4) | far
 programs = st.lists(
     st.tuples(st.none() | st.integers(0, 100), edges, edges, st.integers(1, 3)), min_size=1, max_size=30
 )

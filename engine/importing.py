@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scores import Score
-from engine import bundle, rundir
+from engine import archive_place, bundle, rundir
 from engine.assess import assess_all, probe_all
 from engine.bench import Bench, Prober
 from engine.bundle import Bundle, Entry
@@ -20,6 +20,7 @@ from engine.bundle_claims import NEAR, check_claims
 from engine.bundle_file import read_bundle
 from engine.bundling import measured, score_of
 from engine.config import CampaignConfig
+from engine.connecting import reach
 from engine.errors import RunError, UserError
 from engine.evaluating import thread_count
 from engine.known import Known
@@ -90,12 +91,16 @@ def import_bundles(
         One for each program of the bundles, in their order.
 
     Raises:
-        UserError: a bundle that is none, or lies; a folder that is not an import's, or one of other models, problems or choice of `scored`.
+        UserError: a bundle that is none, or lies; a folder that is not an import's, or one of other models, problems or choice of `scored`; the archive's server
+            refuses us.
+        HostError: the archive's server does not answer; a disk is full.
     """
     bundles = [read_bundle(file) for file in files]
     for file, one in zip(files, bundles, strict=True):
         check_claims(file, one)
     config = _agreed(folder, config, scored)
+    if config.archive.url is not None and archive_place.file_in(folder) is None:
+        reach(config.archive.url)  # now, and not when everything is probed
     with ExitStack() as opened:
         bench = opened.enter_context(
             Bench(config, allow_none=allow_none) if scored else Prober(config, allow_none=allow_none)
@@ -105,7 +110,7 @@ def import_bundles(
             _check_behaviours(file, one, bench, check)
         _make(folder, config, scored)
         opened.enter_context(rundir.locked(folder))
-        store = opened.enter_context(closing(Store.in_folder(folder, create=True)))
+        store = opened.enter_context(closing(Store.in_folder(folder, create=True, server=config.archive.url)))
         manifest = None
         if isinstance(bench, Bench):
             manifest = rundir.manifest(config, bench)

@@ -21,7 +21,7 @@ from engine.bundle_file import read_bundle
 from engine.bundling import Notes, entries_of, make_bundle
 from engine.config import CampaignConfig
 from engine.config_file import build_config
-from engine.errors import RunError, UserError
+from engine.errors import HostError, RunError, UserError
 from engine.importing import Compared, import_bundles
 from engine.programs import find_program
 from engine.records import Candidate, Outcome
@@ -300,6 +300,29 @@ def test_an_archive_that_more_is_imported_into_is_not_finished_before_that_is_do
     assert finished() is not killed
     import_bundles([few], folder, None, scored=False)
     assert finished(), "and what was left undone is done"
+
+
+def test_an_import_lies_where_its_campaign_says(
+    tree: dict[str, Any], bundle: Bundle, config: CampaignConfig, archive_url: str | None, tmp_path: Path
+) -> None:
+    folder, file = tmp_path / "i", written(tree, tmp_path / "b.json")
+    there = build_config(config.model_dump(mode="json"), [f"archive.url={archive_url}"] if archive_url else [])
+    found = import_bundles([file], folder, there)
+    assert [one.verdict for one in found] == ["as claimed"] * 3
+    assert {path.name for path in folder.glob("archive.*")} == {"archive.url" if archive_url else "archive.db"}
+    again = import_bundles([file], folder, None)
+    assert [one.candidate for one in again] == [one.candidate for one in found]
+    entries = entries_of([find_program(f"{folder}#{entry.id}") for entry in bundle.programs], Notes())
+    assert [(one.id, one.source, one.dev, one.descriptors) for one in entries] == [
+        (one.id, one.source, one.dev, one.descriptors) for one in bundle.programs
+    ]
+
+
+def test_a_server_that_is_not_there_is_told_before_any_work(tree: dict[str, Any], tmp_path: Path) -> None:
+    config = build_config({}, ["archive.url=postgresql://me@/a?host=/nonexistent"])
+    with pytest.raises(HostError, match="the server does not serve us"):
+        import_bundles([written(tree, tmp_path / "b.json")], tmp_path / "i", config, scored=False, told=pytest.fail)
+    assert not (tmp_path / "i").exists()
 
 
 def test_a_campaigns_own_run_is_refused(

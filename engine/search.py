@@ -75,7 +75,7 @@ def condition(text: str) -> Condition:
 
 @dataclass(frozen=True)
 class Query:
-    """Which candidates.
+    """Which candidates. A duplicate has no descriptors and no operations of its own: it meets no condition on them, and comes last in an order by one.
 
     Attributes:
         verdict: value of `Outcome`; None: any.
@@ -83,7 +83,7 @@ class Query:
         operations: all of these are called in its text.
         text: stands in its source, whatever the case; "" anywhere.
         conditions: all of these hold. What has no such number does not meet a condition on it.
-        sort: a name out of NAMES; None: as `ranking.best_first` has it.
+        sort: a name out of NAMES, those that have no such number last; None: as `ranking.best_first` has it.
         falling: the largest first, where `sort` is given.
         limit, offset: how many, after how many; limit None: all.
         ancestors_of, descendants_of: whole ids; of the families of these programs (`lineage.family`), who came before them or after them. None: anybody.
@@ -163,9 +163,14 @@ def selected(query: Query, database: str) -> Select[Any]:
     found = select(CandidateRow.number)
     names = {one.name for one in query.conditions} | {query.sort}
     if query.operations or names & set(NUMBERS):
-        found = found.outerjoin(DescriptorRow, DescriptorRow.program_id == CandidateRow.program_id)
-        found = found.where(CandidateRow.duplicate_of.is_(None))
+        found = found.outerjoin(DescriptorRow, _described())
     return found.where(*_conditions(query, database)).order_by(*_order(query))
+
+
+def _described() -> ColumnElement[bool]:
+    """Descriptors are those of a program, and one that was described may come again, as a duplicate or to fail: then they are not the candidate's."""
+    probed = CandidateRow.behaviour.is_not(None) & CandidateRow.duplicate_of.is_(None)
+    return (DescriptorRow.program_id == CandidateRow.program_id) & probed
 
 
 def ids_beginning(text: str) -> Select[Any]:

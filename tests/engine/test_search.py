@@ -46,9 +46,8 @@ def made(number: int, rng: random.Random) -> Candidate:
         one = replace(one, assessment=same)
     source = one.program.source + "".join(f"# {word}\n" for word in WORDS if rng.random() < 0.3)
     parents = tuple(f"{rng.randint(1, 90):012x}" for _ in range(rng.choice([0, 0, 1, 2])))
-    same = (
-        f"{rng.randint(1, 80):012x}" if fate == "duplicate" and rng.random() < 0.5 else one.program.id
-    )  # a program again
+    again = fate in ("duplicate", "failed") and rng.random() < 0.5
+    same = f"{rng.randint(1, 80):012x}" if again else one.program.id
     program = replace(one.program, id=same, source=source, generator=rng.choice("01"), parents=parents)
     return replace(one, program=program)
 
@@ -73,7 +72,8 @@ def store(
     store.close()
 
 
-def holds(c: Candidate, one: Condition) -> bool:
+def value(c: Candidate, name: str) -> float | None:
+    """What a candidate's record has by this name."""
     a = c.assessment
     facts = {
         "score": c.score,
@@ -82,15 +82,19 @@ def holds(c: Candidate, one: Condition) -> bool:
         "seconds": a.execute_seconds,
         "memory": a.peak_memory_bytes,
     }
-    value = facts[one.name] if one.name in facts else a.descriptors.numbers[one.name] if a.descriptors else None
-    if value is None:
+    return facts[name] if name in facts else a.descriptors.numbers[name] if a.descriptors else None
+
+
+def holds(c: Candidate, one: Condition) -> bool:
+    there = value(c, one.name)
+    if there is None:
         return False
     return {
-        ">=": value >= one.value,
-        "<=": value <= one.value,
-        ">": value > one.value,
-        "<": value < one.value,
-        "=": value == one.value,
+        ">=": there >= one.value,
+        "<=": there <= one.value,
+        ">": there > one.value,
+        "<": there < one.value,
+        "=": there == one.value,
     }[one.comparison]
 
 
@@ -101,7 +105,6 @@ def family_of(everyone: list[Candidate], program: str) -> tuple[set[int], set[in
 
 def looked_through(everyone: list[Candidate], query: Query) -> list[Candidate]:
     """The oracle: every candidate is looked at."""
-    asks_what_it_does = query.operations or query.sort in NUMBERS or any(c.name in NUMBERS for c in query.conditions)
     found = [
         c
         for c in everyone
@@ -111,13 +114,15 @@ def looked_through(everyone: list[Candidate], query: Query) -> list[Candidate]:
         and (query.ancestors_of is None or c.number in family_of(everyone, query.ancestors_of)[0])
         and (query.descendants_of is None or c.number in family_of(everyone, query.descendants_of)[1])
         and query.text.lower() in c.program.source.lower()
-        and (not asks_what_it_does or c.assessment.duplicate_of is None)
         and all(c.assessment.descriptors and name in c.assessment.descriptors.operations for name in query.operations)
         and all(holds(c, one) for one in query.conditions)
     ]
     if query.sort is None:
         return sorted(found, key=best_first)
-    return in_order(sorted(found, key=lambda c: c.number), replace(query, limit=None))
+    found.sort(key=lambda c: c.number)
+    numbers = {c.number: number for c in found if (number := value(c, query.sort)) is not None}
+    having, lacking = ([c for c in found if (c.number in numbers) is there] for there in (True, False))
+    return sorted(having, key=lambda c: numbers[c.number], reverse=query.falling) + lacking
 
 
 MEMBERS = st.one_of(st.none(), st.none(), st.integers(1, 91).map(lambda number: f"{number:012x}"))
@@ -157,6 +162,15 @@ def test_the_database_finds_what_a_look_at_everyone_finds(
     end = None if query.limit is None else query.offset + query.limit
     assert [c.number for c in found] == [c.number for c in expected[query.offset : end]]
     assert list(found) == expected[query.offset : end]
+    assert in_order(expected, query) == expected[: query.limit], "of several archives, each in this order"
+
+
+def test_an_order_hides_nobody(store: Store, candidates: list[Candidate]) -> None:
+    for name in NAMES:
+        for verdict in (None, Outcome.DUPLICATE.value, Outcome.FAILED.value):
+            everyone = [c.number for c in candidates if verdict in (None, c.assessment.outcome.value)]
+            found, count = store.find(Query(verdict=verdict, sort=name))
+            assert (sorted(c.number for c in found), count) == (everyone, len(everyone)), (name, verdict)
 
 
 def test_more_than_a_database_takes_at_once(tmp_path: Path, archive_url: str | None) -> None:

@@ -14,8 +14,9 @@ from engine import rundir
 from engine.config import CampaignConfig
 from engine.pages.report import write_report
 from engine.pages.runs import Run
+from engine.records import Final
 from engine.store import Store
-from tests.engine.conftest import candidate
+from tests.engine.conftest import candidate, dev_score
 from tests.engine.pages.conftest import SCRIPT
 from tests.engine.pages.test_running import serving
 from tests.environments import CHROMIUM
@@ -150,6 +151,51 @@ def test_a_page_follows_a_run_while_it_is_written(
         expect(page.get_by_label("Best so far, as a table")).to_be_visible()  # what was open stays open
         store.set_meta("state", {"finished": True, "digest": ""})
         expect(page.locator("#state")).to_have_text("Finished.")
+        assert visit.wrong == []
+        context.close()
+
+
+def test_a_page_that_follows_a_run_leaves_its_reader_where_they_are(
+    browser: Browser, small_config: CampaignConfig, tmp_path: Path
+) -> None:
+    rundir.new_folder(small_config, tmp_path / "growing", "now")
+    store = Store.in_folder(tmp_path / "growing", create=True)
+    store.take_over([candidate(1, 0.25), candidate(2, 0.5), candidate(3, None)])
+    shares = iter([0.6, 0.7, 0.8])
+
+    def goes_on(page: Page) -> None:
+        """A program is scored that is better than all before it, and the page shows it."""
+        share = next(shares)
+        store.take_over([candidate(round(1000 * share), share)])
+        expect(page.locator(".cards")).to_contain_text(f"{100 * share:.1f} %")
+
+    with serving(tmp_path / "growing") as (_, home):
+        context = browser.new_context(viewport={"width": 360, "height": 300})  # tables are wider than this
+        visit = Visit(context, home.rstrip("/"))
+        page = visit.open("/runs/growing")
+        page.get_by_text("As a table").press("Enter")
+        expect(page.get_by_text("As a table")).to_be_focused()
+        goes_on(page)
+        expect(page.get_by_text("As a table")).to_be_focused()
+        link = page.get_by_label("Best so far, as a table").get_by_role("link", name=f"{2:012x}")
+        link.focus()
+        before = page.evaluate("scrollY")
+        goes_on(page)
+        expect(link).to_be_focused()
+        assert page.evaluate("scrollY") == before > 0
+        region = page.get_by_label("Table of iterations")
+        region.focus()
+        region.evaluate("one => { one.scrollLeft = 40; }")
+        store.add_final(Final("seed", "seed", 1, 0.5, {}, dev_score()))  # a table more, above the others
+        goes_on(page)
+        expect(region).to_be_focused()
+        assert region.evaluate("one => one.scrollLeft") == 40
+        best = page.locator(".cards").get_by_role("link")
+        best.focus()
+        page.get_by_text("As a table").evaluate("one => { one.parentElement.open = false; }")
+        store.take_over([candidate(1000, 1.0)])
+        expect(page.locator(".cards")).to_contain_text("100.0 %")
+        expect(best).to_be_focused()  # another program's now; the one that it led to stands in a table that is closed
         assert visit.wrong == []
         context.close()
 

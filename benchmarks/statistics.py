@@ -99,7 +99,10 @@ def mcnemar(bits_a: str, bits_b: str) -> float:
     if n == 0:
         return 1.0
     # Integers of any size: exact, where a float binomial would underflow beyond some 1000 discordant problems.
-    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1))
+    tail = ways = 1
+    for chosen in range(1, min(only_a, only_b) + 1):
+        ways = ways * (n - chosen + 1) // chosen  # n over `chosen`, from the one before it
+        tail += ways
     return min(1.0, float(2 * tail / 2**n))
 
 

@@ -51,6 +51,13 @@ def test_mcnemar_is_the_exact_binomial_test_on_the_discordant_pairs(pairs):
     assert mcnemar(a, b) == mcnemar(b, a)
 
 
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 1), (1, 0), (7, 8), (50, 3), (311, 290), (700, 650)])
+def test_mcnemar_is_exact_whatever_the_counts(only_a, only_b):
+    n = only_a + only_b
+    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1))
+    assert mcnemar("1" * only_a + "0" * only_b, "0" * only_a + "1" * only_b) == min(1.0, 2 * tail / 2**n)
+
+
 def test_mcnemar_survives_thousands_of_discordant_problems():
     assert mcnemar("1" * 3000, "0" * 3000) == 0.0
     assert mcnemar("10" * 2000, "01" * 2000) == 1.0

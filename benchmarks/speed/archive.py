@@ -3,7 +3,8 @@
 The archive is made up: programs of real length over a few hundred operations, one in five a failure, scores on 600 problems, descriptors of every kind, from a
 fixed seed. Each question is asked several times of an archive that was opened anew, with its first 50 candidates whole; medians in milliseconds.
 
-Every other program was written from one or two earlier ones.
+Every other program was written from one or two earlier ones. The run is whole: seed and a human-made merge, two updates, and a final of the 15 best, with what they make of every
+tensor of a model of the pocket world's shape.
 
 Target: list, search and family in 200 ms, one program by its id in 50 ms.
 """
@@ -24,14 +25,21 @@ from engine.archive_place import file_in
 from engine.descriptors import NUMBERS, SKETCH_NUMBERS, Descriptors
 from engine.lineage import family, related
 from engine.programs import choose
-from engine.records import Assessment, Candidate, Outcome, Program, Sampling
+from engine.records import Assessment, Candidate, Effect, Final, Outcome, Program, ProgramId, Sampling, Trial
 from engine.search import Query, condition
 from engine.store import Store
 from merges import library
 
 TARGET_MS = 200.0
 BY_ID_TARGET_MS = 50.0
-PROBLEMS = 600
+PROBLEMS, TEST_PROBLEMS = 600, 2_000
+FINALISTS, UPDATES = 15, 2
+EXPERTS = ("expert_a", "expert_b", "expert_c")
+PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+TENSORS = (
+    "model.embed_tokens.weight",
+    *(f"model.layers.{layer}.{part}.weight" for layer in range(4) for part in PARTS),
+)
 PROBES = 13
 PAGE = 50
 AT_ONCE = 2_000
@@ -58,14 +66,14 @@ QUESTIONS = {
 }
 
 
-def scored(rng: random.Random) -> Score:
+def scored(rng: random.Random, problems: int = PROBLEMS) -> Score:
     """A score on all problems."""
-    bits = "".join(rng.choice("01") for _ in range(PROBLEMS))
+    bits = "".join(rng.choice("01") for _ in range(problems))
     right = bits.count("1")
-    interval = wilson(right, PROBLEMS)
-    share = right / PROBLEMS
+    interval = wilson(right, problems)
+    share = right / problems
     return Score(
-        value=share, strict=share, lenient=share, low=interval.low, high=interval.high, n=PROBLEMS, of=PROBLEMS, effective_n=PROBLEMS,
+        value=share, strict=share, lenient=share, low=interval.low, high=interval.high, n=problems, of=problems, effective_n=problems,
         bits=bits, strict_bits=bits, lenient_bits=bits, scorer_version="made up", families={"sums": share},
     )  # fmt: skip
 
@@ -86,8 +94,8 @@ def made_up(number: int, rng: random.Random, texts: list[str], operations: list[
     return replace(one, assessment=works)
 
 
-def fill(folder: Path, programs: int, server: str | None = None) -> None:
-    """An archive of so many candidates, of a folder; in a schema of a server where one is named."""
+def fill(folder: Path, programs: int, server: str | None = None) -> list[ProgramId]:
+    """The archive of a finished run with so many candidates, in a folder; in a schema of a server where one is named. Answers with its finalists."""
     rng = random.Random(0)
     texts = [library.source(name) for name in library.names()]
     operations = ["svd", "topk", "sign", "abs", "median", *(f"operation_{n}" for n in range(300))]
@@ -95,7 +103,32 @@ def fill(folder: Path, programs: int, server: str | None = None) -> None:
     for first in range(1, programs + 1, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, programs + 1))
         store.take_over([made_up(number, rng, texts, operations) for number in numbers])
+    finalists = finish(store, rng)
     store.close()
+    return finalists
+
+
+def finish(store: Store, rng: random.Random) -> list[ProgramId]:
+    """What a run has beside its candidates; answers with its finalists."""
+    trials = [Trial("seed", "seed", {}, scored(rng)), Trial("ties", "human", {"density": 0.2, "scale": 0.5}, scored(rng))]  # fmt: skip
+    for trial in trials:
+        store.add_trial(trial)
+        store.add_final(Final(trial.name, trial.kind, 1, trial.score.value, trial.parameters, scored(rng, TEST_PROBLEMS)))  # fmt: skip
+    lesson = {"examples": 128, "steps": 16, "learning_rate": 1e-4, "loss_first": 0.7, "loss_last": 0.5, "held_out_losses": []}  # fmt: skip
+    for iteration in range(1, UPDATES + 1):
+        attempt = {"lessons": [lesson], "probe": None, "refused": []}
+        store.add_update(iteration, "dpo", {"trained": True, "attempts": [attempt]})
+    best, _ = store.find(Query(verdict="ok", limit=FINALISTS))
+    for rank, one in enumerate(best, start=1):
+        store.add_final(Final(one.program.id, "discovered", rank, one.score or 0.0, {}, scored(rng, TEST_PROBLEMS)))
+        store.add_effects(one.program.id, [made_of(tensor, rng) for tensor in TENSORS])
+    store.set_meta("state", {"finished": True, "digest": ""})
+    return [one.program.id for one in best]
+
+
+def made_of(tensor: str, rng: random.Random) -> Effect:
+    """What a program makes of a tensor."""
+    return Effect(tensor, {expert: rng.uniform(-1, 1) for expert in EXPERTS}, rng.random(), rng.random(), rng.random())
 
 
 def search(query: Query, store: Store) -> int:

@@ -124,9 +124,8 @@ class Runs:
         self._chosen = tuple(map(locations.run_folder, references))
         self._lock = threading.Lock()
         self._open: dict[Path, Run] = {}
-        self._known: dict[
-            Path, tuple[str, Path]
-        ] = {}  # of every run that was opened: its name, and its folder as it was called
+        # of every run that was opened: its name, and its folder as it was called
+        self._known: dict[Path, tuple[str, Path]] = {}
         self.broken: tuple[Broken, ...] = ()
         for folder in self._chosen:
             self._current(folder)

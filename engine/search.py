@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, false, select
+from sqlalchemy import ColumnElement, Select, false, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from engine.descriptors import NUMBERS
@@ -80,7 +80,7 @@ class Query:
     Attributes:
         verdict: value of `Outcome`; None: any.
         iteration, generator: in which it was written, and by which version; None: any.
-        operations: all of these are called in its text.
+        operations: all of these are called in its text; case matters, as it does in Python.
         text: stands in its source, whatever the case; "" anywhere.
         conditions: all of these hold. What has no such number does not meet a condition on it.
         sort: a name out of NAMES, those that have no such number last; None: as `ranking.best_first` has it.
@@ -200,7 +200,9 @@ def _conditions(query: Query, database: str) -> list[ColumnElement[bool]]:
         wanted.append(CandidateRow.number.in_(ancestors_of(query.ancestors_of)))
     if query.descendants_of is not None:
         wanted.append(CandidateRow.number.in_(descendants_of(query.descendants_of)))
-    wanted += [DescriptorRow.operations.contains(f" {name} ", autoescape=True) for name in query.operations]
+    # not LIKE, which ignores case in SQLite
+    called, place = DescriptorRow.operations, func.instr if database == "sqlite" else func.strpos
+    wanted += [place(called, literal(f" {name} ", called.type)) > 0 for name in query.operations]
     wanted += [_COMPARISONS[one.comparison](_column(one.name), one.value) for one in query.conditions]
     return wanted
 

@@ -21,7 +21,7 @@ from engine.store import Store
 from tests.engine.conftest import candidate, dev_score
 from tests.engine.test_lineage import looked_through as relatives_of
 
-OPERATIONS = ("abs", "abs_", "svd", "topk")
+OPERATIONS = ("abs", "abs_", "svd", "SVD", "topk")
 WORDS = ("Median", "100%", "under_score", "quote'", "back\\slash")
 
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from urllib.parse import quote
 
 import uvicorn
 
@@ -41,7 +42,7 @@ def serve(runs: Runs, *, host: str, port: int, token: str | None, say: Callable[
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(TOKEN_BYTES)
     with _bound(host, port) as listening:
-        say(_address(listening) + (f"?token={token}" if token else ""))
+        say(_address(listening) + (f"?token={quote(token, safe='')}" if token else ""))
         app = create_app(runs, token=token)
         settings = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2

@@ -95,6 +95,14 @@ def test_a_token_of_ones_own_is_taken_on_the_loopback_too(finished: Path) -> Non
             urlopen(address.partition("?")[0])
 
 
+def test_the_address_that_it_prints_opens_whatever_the_token(finished: Path) -> None:
+    token = """ab&cd#ef+gh=ij%20 kl;mn"op'qr,st/uv?wx\\yz"""
+    with serving(finished, "--token", token) as (_, address):
+        here = address.partition("?")[0]
+        with build_opener(HTTPCookieProcessor()).open(address) as answer:
+            assert (answer.status, answer.url) == (200, here)
+
+
 def test_a_port_below_1024_that_is_not_ours_is_said(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")

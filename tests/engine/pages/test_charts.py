@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.overview import Iteration, Mark, Overview
-from engine.pages.charts import LEFT, RIGHT, ROW_HEIGHT, WIDTH, climbs, evenly, histograms
+from engine.pages.charts import LEFT, RIGHT, ROW_HEIGHT, STYLES, WIDTH, climbs, evenly, histograms
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -64,6 +66,21 @@ def test_only_one_run_has_a_band() -> None:
     both = climbs({"a": one, "b": two})
     assert drawn(both, "band") == []
     assert len(drawn(both, "line s0")) == len(drawn(both, "line s1")) == 1
+
+
+def test_lines_are_told_apart_without_their_colours() -> None:
+    pages = files("engine.pages")
+    style, legend = (pages.joinpath(*at).read_text() for at in (("static", "style.css"), ("templates", "beside.html")))
+    dashes = {}
+    for at in range(STYLES):
+        found = re.search(rf"\.line\.s{at} {{ stroke: var\(--s{at}\);(?: stroke-dasharray: ([\d ]+);)? }}", style)
+        assert found
+        dashes[at] = tuple(map(int, (found[1] or "").split()))
+    assert dashes[0] == ()
+    assert len(set(dashes.values())) == STYLES
+    (long,) = re.findall(r'class="key" viewBox="0 0 (\d+) 8"', legend)
+    assert f'x2="{long}"' in legend
+    assert all(2 * sum(one) <= int(long) for one in dashes.values()), "the legend shows them"
 
 
 def test_nothing_is_a_figure_too() -> None:

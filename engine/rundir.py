@@ -2,7 +2,7 @@
 
 runs/NAME/
   campaign.json     the configuration, as resolved
-  manifest.json     versions, hashes, seeds, isolation, machine
+  manifest.json     versions, commits, hashes, seeds, isolation, machine
   archive.db        everything that was proposed, run and scored; or archive.url, which says where that is (`archive_place.py`)
   generators/1 …    after each update a plain model folder, or an adapter (learn.keep_as)
   import.json       of an archive that `archive import` made, in place of generators/
@@ -27,6 +27,7 @@ from blake3 import blake3
 
 from engine import archive_place, locations
 from engine.bench import Bench
+from engine.checkout import commit
 from engine.config import REACHED_BY, CampaignConfig
 from engine.config_file import build_config
 from engine.connecting import reach
@@ -53,6 +54,10 @@ RECORDED_PACKAGES = (
     "SQLAlchemy",
 )
 
+
+MANIFEST_FILE = "manifest.json"
+NOT_KNOWN = "not known"
+"""Where a manifest names commits: what ran before there was a checkout to ask."""
 
 IMPORT_FILE = "import.json"
 """What makes a folder an import's: the first file that is written there, so that an import killed at any moment is known for what it is."""
@@ -112,7 +117,7 @@ def discard_if_unborn(folder: Path) -> None:
     """Remove what `new_folder` made if the run never came to an archive: a corrected command may use the same folder."""
     if archive_place.begun_in(folder):
         return
-    for name in ("campaign.json", "manifest.json", "lock"):
+    for name in ("campaign.json", MANIFEST_FILE, "lock"):
         (folder / name).unlink(missing_ok=True)
     for made in (folder / "generators", folder):
         with suppress(OSError):  # it holds something that is not ours
@@ -235,7 +240,8 @@ def _same_for_a_run(config: CampaignConfig) -> str:
 
 
 def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
-    """What has to be the same for a run to be the same: versions, configuration, inputs by hash; and the machine, for the reader."""
+    """What has to be the same for a run to be the same: versions, configuration, inputs by hash; and the machine, and the commits that had a hand in it, for the reader."""
+    here = commit()
     return {
         "campaign": blake3(_same_for_a_run(config).encode()).hexdigest(),
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
@@ -255,6 +261,7 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
             "cores": usable_cores(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
+        **({"commits": [here]} if here else {}),
     }
 
 
@@ -270,30 +277,18 @@ def input_hashes(bench: Bench) -> dict[str, Any]:
 
 
 def check_manifest(folder: Path, now: Mapping[str, Any]) -> None:
-    """Write the manifest of a new run; on resume, refuse what changed.
+    """Write the manifest of a new run; on resume, refuse what changed. Another commit of the code is no reason to: it is noted beside the first.
 
     Raises:
         RunError: a model, the generator, the problems, the configuration or a library is not that of the run's start.
         HostError: the manifest cannot be written.
     """
-    path = folder / "manifest.json"
-    text = json.dumps(now, indent=2, default=str)
-    if not path.exists():
-        try:
-            write_whole(path, text)
-        except OSError as error:
-            raise HostError(
-                f"run '{folder}': the manifest could not be written ({error.strerror}); free space, then resume"
-            ) from error
+    if not (folder / MANIFEST_FILE).exists():
+        _write_manifest(folder, now)
         return
-    now = json.loads(text)
-    try:
-        before = json.loads(path.read_text())
-        inputs, versions, campaign = before["inputs"], before["versions"], before["campaign"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"run '{folder}': expected a readable manifest.json, got {type(error).__name__}; restore it, or start a new run"
-        ) from error
+    now = json.loads(json.dumps(now, default=str))
+    before = read_manifest(folder)
+    inputs, versions, campaign = before["inputs"], before["versions"], before["campaign"]
     for key, value in now["inputs"].items():
         if inputs.get(key) != value:
             raise RunError(
@@ -308,6 +303,35 @@ def check_manifest(folder: Path, now: Mapping[str, Any]) -> None:
         raise RunError(
             f"run '{folder}': expected campaign.json as at its start, got a changed one; restore it, or start a new run with --set"
         )
+    known = before.get("commits", [NOT_KNOWN])
+    if new := [one for one in now.get("commits", []) if one not in known]:
+        _write_manifest(folder, {**before, "commits": [*known, *new]})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run that has begun.
+
+    Raises:
+        RunError: there is none, or it cannot be read.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        if missing := {"inputs", "versions", "campaign"} - set(found):
+            raise KeyError(*missing)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"run '{folder}': expected a readable {MANIFEST_FILE}, got {type(error).__name__}; restore it, or start a new run"
+        ) from error
+    return found
+
+
+def _write_manifest(folder: Path, found: Mapping[str, Any]) -> None:
+    try:
+        write_whole(folder / MANIFEST_FILE, json.dumps(found, indent=2, default=str))
+    except OSError as error:
+        raise HostError(
+            f"run '{folder}': the manifest could not be written ({error.strerror}); free space, then resume"
+        ) from error
 
 
 def _generator_identity(config: CampaignConfig) -> str:

@@ -77,3 +77,20 @@ def test_how_an_endpoint_is_reached_does_not_change_under_a_process_that_is_on_t
     with rundir.locked(run), pytest.raises(RunError, match="expected no other process on it"):
         rundir.reach_by(run, ["generator.parallel=1"])
     assert (run / "campaign.json").read_text() == before
+
+
+MANIFEST = {"inputs": {"base": "b"}, "versions": {"torch": "2"}, "campaign": "c"}
+
+
+def test_another_commit_is_no_reason_to_refuse_a_run_and_is_noted(run: Path) -> None:
+    def noted(*commits: str) -> list[str] | None:
+        rundir.check_manifest(run, {**MANIFEST, **({"commits": list(commits)} if commits else {})})
+        found: list[str] | None = rundir.read_manifest(run).get("commits")
+        return found
+
+    assert noted() is None  # no checkout
+    assert noted("a") == [rundir.NOT_KNOWN, "a"]
+    assert noted("b") == noted("a") == noted() == [rundir.NOT_KNOWN, "a", "b"]
+    with pytest.raises(RunError, match="expected torch 2 as at its start"):
+        rundir.check_manifest(run, {**MANIFEST, "versions": {"torch": "3"}, "commits": ["c"]})
+    assert noted() == [rundir.NOT_KNOWN, "a", "b"]

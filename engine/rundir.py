@@ -153,9 +153,18 @@ def reach_by(folder: Path, settings: Sequence[str]) -> None:
             raise ConfigError(
                 f"--set '{setting}': expected a key that may change while a run goes on ({known}), got another; start a new run with it"
             )
+    tree = read_config(folder).model_dump(mode="json")
+    reach_as(folder, build_config(tree, settings, source=str(folder / "campaign.json")))
+
+
+def reach_as(folder: Path, wanted: CampaignConfig) -> None:
+    """Have a run's endpoint reached as another configuration says, from now on; raises as `reach_by` does."""
+    reached = {name: getattr(wanted.generator, name) for name in REACHED_BY}
     with locked(folder):
-        tree = read_config(folder).model_dump(mode="json")
-        changed = build_config(tree, settings, source=str(folder / "campaign.json"))
+        config = read_config(folder)
+        changed = config.model_copy(update={"generator": config.generator.model_copy(update=reached)})
+        if changed == config:
+            return
         try:
             write_whole(folder / "campaign.json", changed.model_dump_json(indent=2))
         except OSError as error:
@@ -237,6 +246,19 @@ def _same_for_a_run(config: CampaignConfig) -> str:
     """What of a configuration has to be the same for a run to be the same."""
     anyhow = config.model_copy(update={"generator": config.generator.reached_anyhow()})
     return anyhow.model_dump_json(exclude=_NOT_THE_SAME)
+
+
+def difference(there: CampaignConfig, wanted: CampaignConfig) -> tuple[str, Any, Any] | None:
+    """The first key in which two configurations are of different runs, with the value of each; None: they are of the same one.
+
+    Threads that `wanted` leaves open are as the run's own file names them.
+    """
+    if not wanted.models.threads:
+        threads = {"threads": there.models.threads}
+        wanted = wanted.model_copy(update={"models": wanted.models.model_copy(update=threads)})
+    one, other = (json.loads(_same_for_a_run(config)) for config in (there, wanted))
+    keys = ((section, key) for section, values in one.items() for key in values)
+    return next(((f"{s}.{k}", one[s][k], other[s][k]) for s, k in keys if one[s][k] != other[s][k]), None)
 
 
 def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:

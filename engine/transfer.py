@@ -10,7 +10,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from engine.baselines import best_by_method, planned_evaluations, tune_all
+from engine.baselines import best_by_method, planned_evaluations
 from engine.bench import Bench
 from engine.config import CampaignConfig
 from engine.errors import ConfigError
@@ -18,7 +18,7 @@ from engine.hashing import problems_hash
 from engine.records import Program
 from engine.rundir import input_hashes
 from engine.store import Store
-from engine.study.held_out import HeldOut, difference, met_trial, transferred
+from engine.study.held_out import HeldOut, difference, met_trial, transferred, tune_in
 from engine.suites import describe, open_splits, problems_of, weights_of
 
 
@@ -63,6 +63,7 @@ def measure(
 
     Raises:
         ConfigError: the campaign has no human-made merges.
+        RunError: what was asked earlier was tuned on something else.
         UserError, BenchmarkUserError, MergeUserError: experts or problems that cannot be used.
     """
     if not config.baselines.names:
@@ -72,10 +73,9 @@ def measure(
     key = blake3(repr((config.models, config.benchmark, config.campaign.seed)).encode()).hexdigest()[:12]
     file = folder / f"transfer-{key}.db"
     with Bench(config) as bench, closing(Store(f"sqlite:///{file}", create=True)) as store:
-        bench.keep_verdicts_in(store)
         planned = planned_evaluations(config.baselines, len(bench.experts))
         told(f"tuning human-made merges on {', '.join(bench.experts)}, {planned} dev evaluations")
-        tune_all(bench, store, lambda _: None)
+        tune_in(store, bench, file)
         if "test" in splits:
             bench.test.open_for_study()
         tuned = best_by_method(store.trials())

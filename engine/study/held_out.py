@@ -6,6 +6,7 @@ experts of the study and again for those of the transfer.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -20,19 +21,22 @@ from benchmarks.suite import Suite
 from engine.baselines import best_by_method, planned_evaluations, tune_all, tuned_ranges
 from engine.bench import Bench
 from engine.config import CampaignConfig
-from engine.errors import ConfigError, HostError
+from engine.errors import ConfigError, HostError, RunError
 from engine.finale import finalists
-from engine.hashing import derived_seed
+from engine.hashing import derived_seed, problems_hash
 from engine.ranking import scored_best_first
 from engine.records import Candidate, Program, Trial
+from engine.rundir import input_hashes
 from engine.store import Store
 from engine.study.plan import Study
-from engine.study.runner import PlannedRun, stores
-from engine.suites import describe, open_splits, weights_of
+from engine.study.runner import PlannedRun, check_inputs, stores
+from engine.suites import describe, open_splits, problems_of, weights_of
 from merges import library
 from sandbox import ExecutionResult
 
 FILES = {"study": "held_out.db", "transfer": "transfer.db"}
+TUNED_ON = "tuned on"
+"""The fact in such a file that says what its trials come from."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,18 @@ def meet(
     Args:
         experts: None: the study's own, and the `top` programs of each run; others: the transfer, and the first program of each run alone.
         told: of the work that begins.
+
+    Raises:
+        RunError: the runs are of other models or problems than there are now; what was tuned earlier was tuned on something else.
     """
     config = _config(study, experts)
     top = study.study.top if experts is None else 1
     file = out / FILES["study" if experts is None else "transfer"]
     with Bench(config) as bench, closing(Store(f"sqlite:///{file}", create=True)) as store:
-        bench.keep_verdicts_in(store)
+        if experts is None:
+            check_inputs(runs, {**input_hashes(bench), "dev": problems_hash(problems_of(bench.dev))})
         told(f"tuning human-made merges, {planned_evaluations(config.baselines, len(bench.experts))} dev evaluations")
-        tune_all(bench, store, lambda _: None)
+        tune_in(store, bench, file)
         suite = open_splits(config, study.study.held_out)
         if "test" in study.study.held_out:
             bench.test.open_for_study()
@@ -119,6 +127,48 @@ def meet(
                 met[run.name] = [transferred(bench, c.program, suite, run_seed=run.seed) for c in best]
         spent = sum(one.evaluations for one in tuned)
         return Arena(humans[0], humans, spent, met, by_iteration, chance, weights_of(describe(suite)))
+
+
+def tune_in(store: Store, bench: Bench, file: Path) -> None:
+    """Tune the human-made merges in a file of their own, which keeps what was asked from now on; what is in it already counts, if it was tuned on the same.
+
+    Args:
+        store: open on `file`.
+
+    Raises:
+        RunError: it was tuned on other models, problems or ranges, or does not say on which.
+    """
+    ground, before = tuned_on(bench), store.meta(TUNED_ON)
+    if not store.trials():
+        store.set_meta(TUNED_ON, ground)
+    elif before is None:
+        raise RunError(
+            f"'{file}': expected a word of what its human-made merges were tuned on, got none: an earlier version wrote it; remove the file, and they are tuned again"
+        )
+    elif other := next((name for name in ground if before.get(name) != ground[name]), None):
+        raise RunError(
+            f"'{file}': expected human-made merges that were tuned with the same {other} as now, got others; restore what it was, or remove the file, and they are tuned again"
+        )
+    bench.keep_verdicts_in(store)
+    tune_all(bench, store, lambda _: None)
+
+
+def tuned_on(bench: Bench) -> dict[str, Any]:
+    """Everything that the scores of human-made merges come from, by name: models and problems by hash, the rest as configured."""
+    config, inputs = bench.config, input_hashes(bench)
+    ground = {
+        "base": inputs["base"],
+        "experts": list(inputs["experts"].items()),  # their order counts
+        "dev problems": problems_hash(problems_of(bench.dev)),
+        "scorer": bench.dev.scorer_version,
+        "evaluator": bench.evaluator.engine,
+        "models": config.models.model_dump(exclude={"base", "experts"}),
+        "benchmark": config.benchmark.model_dump(),
+        "baselines": config.baselines.model_dump(),
+        "seed": config.campaign.seed,
+    }
+    found: dict[str, Any] = json.loads(json.dumps(ground))  # as the archive gives it back
+    return found
 
 
 def first_by_iteration(candidates: Sequence[Candidate]) -> dict[int, Candidate]:

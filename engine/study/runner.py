@@ -14,11 +14,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine import archive_place, rundir
 from engine.config import CampaignConfig
@@ -97,9 +98,14 @@ def run_all(
         told: called when a run begins ("begun"), and when it ends ("finished", "failed").
 
     Raises:
+        RunError: a finished run is of another campaign than this study has now, or they are not all of the same models and problems.
         HostError: some did not finish; the others did, and the same command goes on.
     """
-    waiting = [run for run in runs if not run.finished()]
+    finished = [run for run in runs if run.finished()]
+    for run in finished:
+        _check_campaign(run, study.config(run.method, run.seed))
+    check_inputs(finished)
+    waiting = [run for run in runs if run not in finished]
 
     def work(run: PlannedRun) -> bool:
         told(run, "begun")
@@ -121,16 +127,16 @@ def run_all(
             f"study: {len(failed)} of {len(runs)} runs did not finish, first {failed[0].name} ({_last_line(failed[0].log)}); "
             "see its log, then give the same command again"
         )
+    check_inputs(runs)
 
 
 def _run(study: Study, run: PlannedRun) -> bool:
     config = study.config(run.method, run.seed)
     if not (run.folder / "campaign.json").is_file():
         rundir.new_folder(config, run.folder, "")
-    elif not _same(rundir.read_config(run.folder), config):
-        raise RunError(
-            f"study run '{run.folder}': expected the campaign of this study, got another; give another --out, or remove it"
-        )
+    else:
+        _check_campaign(run, config)
+        rundir.reach_as(run.folder, config)
     with run.log.open("ab") as log:
         command = [sys.executable, "-m", "engine.cli", "resume", str(run.folder.resolve())]
         done = subprocess.run(
@@ -144,10 +150,52 @@ def _note(log: Path, line: str) -> None:
         handle.write(f"{line}\n")
 
 
-def _same(there: CampaignConfig, wanted: CampaignConfig) -> bool:
-    """Whether a run is of this campaign; its own file names the threads that were left open."""
-    threads = {"threads": wanted.models.threads}
-    return there.model_copy(update={"models": there.models.model_copy(update=threads)}) == wanted
+def _check_campaign(run: PlannedRun, wanted: CampaignConfig) -> None:
+    """See that a run that has begun is of the campaign that the study has for it now: its file is not the study's own, and may have changed."""
+    if found := rundir.difference(rundir.read_config(run.folder), wanted):
+        key, got, expected = found
+        raise RunError(
+            f"study run {run.name}: expected {key} = {expected!r:.60} as in its campaign now, got {got!r:.60} in '{run.folder}'; "
+            "restore the campaign's file, give another --out, or remove that run"
+        )
+
+
+def check_inputs(runs: Sequence[PlannedRun], now: Mapping[str, Any] | None = None) -> None:
+    """See that finished runs are of the same models and problems, by hash; of the same generator too, where they are of one method.
+
+    Args:
+        now: of some inputs, by their names in the manifest, what they are at this moment: the runs must be of these.
+
+    Raises:
+        RunError: they are not, or a manifest cannot be read.
+    """
+    first = {key: ("as it is now", value) for key, value in (now or {}).items()}
+    for run in runs:
+        for key, value in rundir.read_manifest(run.folder)["inputs"].items():
+            what = f"{key} of {run.method}" if key == "generator" else key
+            whose, known = first.setdefault(what, (f"as of {run.name}", value))
+            if value != known:
+                raise RunError(
+                    f"study run {run.name}: expected the same {key} {whose}, got another (by hash) in '{run.folder}'; "
+                    "restore it and remove the runs that had another, or give another --out"
+                )
+
+
+def made_by(runs: Sequence[PlannedRun]) -> dict[str, dict[str, list[str]]]:
+    """What code made finished runs: of every recorded package, and as "commit" of the checkout, each version with the names of its runs, in their order.
+
+    More than one version of a name is a mix. A run that went on with another commit is listed at each; one from no checkout at "not known".
+
+    Raises:
+        RunError: a run's manifest cannot be read.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        told = rundir.read_manifest(run.folder)
+        made = [*told["versions"].items(), *(("commit", one) for one in told.get("commits", [rundir.NOT_KNOWN]))]
+        for name, version in made:
+            found.setdefault(name, {}).setdefault(version, []).append(run.name)
+    return found
 
 
 def _environment() -> dict[str, str]:

@@ -94,3 +94,13 @@ def test_another_commit_is_no_reason_to_refuse_a_run_and_is_noted(run: Path) -> 
     with pytest.raises(RunError, match="expected torch 2 as at its start"):
         rundir.check_manifest(run, {**MANIFEST, "versions": {"torch": "3"}, "commits": ["c"]})
     assert noted() == [rundir.NOT_KNOWN, "a", "b"]
+
+
+def test_two_configurations_are_told_apart_by_the_first_key_in_which_their_runs_differ() -> None:
+    def told(there: list[str], wanted: list[str]) -> tuple[str, object, object] | None:
+        return rundir.difference(build_config({}, there), build_config({}, wanted))
+
+    assert told([], ["benchmark.dev_limit=9", "learn.epochs=9"]) == ("benchmark.dev_limit", None, 9)
+    assert told(["campaign.max_hours=2"], ["generator.retries=9", "archive.url=postgresql://me@host/a"]) is None
+    assert told(["models.threads=2"], []) is None  # left open: as its own file names them
+    assert told(["models.threads=2"], ["models.threads=1"]) == ("models.threads", 2, 1)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine import locations, rundir
+from engine.checkout import commit
 from engine.cli import app
 from engine.errors import ConfigError, HostError, RunError
 from engine.exploring import EliteMap
@@ -18,7 +24,7 @@ from engine.study.figures import figures
 from engine.study.plan import Study, read_study
 from engine.study.report import lines, write_report
 from engine.study.results import collect
-from engine.study.runner import planned_runs, prepare, run_all
+from engine.study.runner import PlannedRun, planned_runs, prepare, run_all
 from tests.engine.conftest import WEIGHTED_SUM
 
 STUDY = """
@@ -290,7 +296,7 @@ def test_a_run_folder_of_another_campaign_does_not_stop_the_others(tmp_path: Pat
     study, out = read_study(file), tmp_path / "out"
     runs = prepare(study, file.read_text(), out)
     runner.rundir.new_folder(study.config("scripted", 7), runs[0].folder, "")
-    with pytest.raises(HostError, match=r"1 of 2 runs did not finish, first scripted-1 \(study run .*got another; "):
+    with pytest.raises(HostError, match=r"1 of 2 runs did not finish, first scripted-1 \(study run .*got 'scripted-7'"):
         run_all(study, runs, jobs=1)
     assert [run.finished() for run in runs] == [False, True]
 
@@ -301,6 +307,106 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     prepare(study, file.read_text(), tmp_path / "out")
     with pytest.raises(RunError, match="got one of another"):
         prepare(study, file.read_text() + "\n", tmp_path / "out")
+
+
+def test_a_campaign_that_changed_since_a_run_was_finished_is_refused_before_anything_begins(
+    finished: tuple[Path, Study, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, study, _ = finished
+    monkeypatch.setattr(runner, "_run", lambda *_: pytest.fail("begun"))
+    runs = [*planned_runs(study, out), PlannedRun("grammar", 3, out / "runs" / "grammar-3")]
+    for text, message in (
+        ("", None),
+        ("[sandbox]\nwall_seconds = 3.0\n", r"run scripted-1: expected sandbox\.wall_seconds = 3\.0 .*, got 20\.0 in"),
+        ("[generator]\nbase_url = 'http://other:1/v1'\n", None),  # how an endpoint is reached is no part of a run
+    ):
+        file = tmp_path / "campaign.toml"
+        file.write_text(locations.campaign_file("pocket").read_text() + text)
+        now = study.model_copy(update={"study": study.study.model_copy(update={"campaign": str(file)})})
+        if message is None:
+            run_all(now, runs[:-1], jobs=1)
+            continue
+        with pytest.raises(RunError, match=message) as caught:
+            run_all(now, runs, jobs=1)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_run_goes_on_with_its_endpoint_reached_as_the_campaign_says_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study(written(tmp_path))
+    (run, *_) = prepare(study, "", tmp_path / "out")
+    config = study.config(run.method, run.seed)
+    moved = config.model_copy(update={"generator": config.generator.model_copy(update={"base_url": "http://old:1/v1"})})
+    rundir.new_folder(moved, run.folder, "")
+    done = subprocess.CompletedProcess[bytes]([], 1)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert not runner._run(study, run)
+    assert rundir.read_config(run.folder) == config
+
+
+@pytest.fixture
+def copied(finished: tuple[Path, Study, dict], tmp_path: Path) -> tuple[Path, Study]:
+    """The finished study in a folder that may be spoilt."""
+    shutil.copytree(finished[0], tmp_path / "out")
+    return tmp_path / "out", finished[1]
+
+
+def spoil(run: PlannedRun, **changes: Any) -> None:
+    """Change a run's manifest."""
+    file = run.folder / rundir.MANIFEST_FILE
+    found = json.loads(file.read_text())
+    inputs = found["inputs"] | changes.pop("inputs", {})
+    file.write_text(json.dumps({**found, **changes, "inputs": inputs}))
+
+
+def test_runs_of_other_models_are_not_held_against_each_other(copied: tuple[Path, Study]) -> None:
+    out, study = copied
+    runs = planned_runs(study, out)
+    others = {"expert_a": "0", "expert_b": "1", "expert_c": "2"}
+    for run in runs:
+        with nullcontext() if run is runs[0] else pytest.raises(RunError, match="the same experts as of"):
+            run_all(study, runs, jobs=1)
+        spoil(run, inputs={"experts": others})
+    run_all(study, runs, jobs=1)  # all are of the same ones, and the study is of others now
+    with pytest.raises(RunError, match="run scripted-1: expected the same experts as it is now, got another") as caught:
+        collect(study, runs, out, told=lambda _: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_code_that_made_the_runs_is_told_and_a_mix_shows(copied: tuple[Path, Study]) -> None:
+    out, study = copied
+    runs = planned_runs(study, out)
+    names = [run.name for run in runs]
+    assert runner.made_by(runs)["commit"] == {commit() or rundir.NOT_KNOWN: names}
+    assert list(runner.made_by(runs)["torch"].values()) == [names]
+    spoil(runs[0], commits=["a", "b"])
+    spoil(runs[1], commits=["b"])
+    made = runner.made_by(runs)["commit"]
+    assert (made["a"], made["b"]) == (names[:1], names[:2])
+
+
+@pytest.mark.parametrize("file", held_out.FILES.values())
+def test_merges_that_were_tuned_on_something_else_are_not_taken_for_those_of_now(
+    copied: tuple[Path, Study], file: str
+) -> None:
+    out, study = copied
+    assert study.transfer is not None
+    experts = study.transfer.experts if file == "transfer.db" else None
+
+    def refused(study: Study, message: str) -> None:
+        with pytest.raises(RunError, match=message) as caught:
+            held_out.meet(study, [], out, experts=experts, told=lambda _: None)
+        assert "\n" not in str(caught.value)
+
+    settings = (*study.study.set, "baselines.names=task_arithmetic,ties")
+    other = study.model_copy(update={"study": study.study.model_copy(update={"set": settings})})
+    refused(other, rf"{file}': expected human-made merges that were tuned with the same baselines as now, got others")
+    with closing(sqlite3.connect(out / file)) as connection, connection:
+        connection.execute("DELETE FROM meta WHERE key = ?", (held_out.TUNED_ON,))
+    refused(
+        study, rf"{file}': expected a word of what its human-made merges were tuned on, got none: .*; remove the file"
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,12 @@ Sort = Annotated[
         description="A fact or descriptor, smallest first; -NAME: largest first. Empty: best first.",
     ),
 ]
+Member = Annotated[
+    str,
+    Query(
+        description="Only who came before this program, or after it, in its family: an id, the beginning of it, or a candidate's number. Empty: anybody."
+    ),
+]
 MISTAKES: dict[int | str, dict[str, Any]] = {
     400: {"model": answers.Mistake, "description": "A question that cannot be answered."},
     404: {"model": answers.Mistake, "description": "No such run, or no such program."},
@@ -82,6 +88,8 @@ def _add_search(router: APIRouter, runs: Runs) -> None:
         operation: Annotated[list[str] | None, Query(description="Called in the program's text. Repeatable.")] = None,
         text: Annotated[str, Query(description="Stands in the program's text, whatever the case.")] = "",
         where: Annotated[list[Where] | None, Query(description="Such as rest>0.1 or score>=60%. Repeatable.")] = None,
+        ancestors_of: Member = "",
+        descendants_of: Member = "",
         sort: Sort = "",
         page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     ) -> answers.ProgramsAnswer:
@@ -94,10 +102,13 @@ def _add_search(router: APIRouter, runs: Runs) -> None:
             generator=generator,
             operations=operation or (),
             text=text,
+            ancestors_of=ancestors_of or None,
+            descendants_of=descendants_of or None,
             limit=PAGE,
             offset=(page - 1) * PAGE,
         )
-        found, count = runs.named(name).store.find(asked)
+        run = runs.named(name)
+        found, count = run.store.find(run.within_families(asked))
         return answers.ProgramsAnswer(count=count, page=page, programs=[answers.candidate_answer(one) for one in found])
 
 

@@ -102,9 +102,10 @@ def _add_program_pages(app: FastAPI, runs: Runs) -> None:
         run, asked = runs.named(name), Asked.of(request.query_params)
         values = {"asked": asked, "page_size": PAGE, "outcomes": list(Outcome), "names": NAMES}
         try:
-            found, count = run.store.find(asked.query())
-        except ConfigError as error:
-            return _page_of(run, "programs.html", values | {"mistake": str(error)}, status=400)
+            found, count = run.store.find(run.within_families(asked.query()))
+        except (ConfigError, UnknownNameError) as error:
+            status = 404 if isinstance(error, UnknownNameError) else 400
+            return _page_of(run, "programs.html", values | {"mistake": str(error)}, status=status)
         return _page_of(run, "programs.html", values | {"mistake": None, "found": found, "count": count})
 
     @_page(app, "/runs/{name}/programs/{reference}")

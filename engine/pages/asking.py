@@ -23,6 +23,7 @@ class Asked:
 
     Attributes:
         verdict, iteration, generator, operation, text, where, sort: as in `mergewright archive list`; "" for none. Several operations or conditions: between commas.
+        ancestors_of, descendants_of: what the visitor calls a program, as in `archive list`; "" for anybody.
         page: 1-based.
     """
 
@@ -32,6 +33,8 @@ class Asked:
     operation: str = ""
     text: str = ""
     where: str = ""
+    ancestors_of: str = ""
+    descendants_of: str = ""
     sort: str = ""
     page: str = "1"
 
@@ -51,7 +54,7 @@ class Asked:
         return _count("page", self.page, 1_000_000)
 
     def query(self) -> Query:
-        """The question to the archive.
+        """The question to the archive; families by what the visitor calls their programs (`Run.within_families`).
 
         Raises:
             ConfigError: one of them is not what it should be.
@@ -64,6 +67,8 @@ class Asked:
             generator=self.generator or None,
             operations=_parts(self.operation),
             text=self.text,
+            ancestors_of=self.ancestors_of or None,
+            descendants_of=self.descendants_of or None,
             limit=PAGE,
             offset=(self.number - 1) * PAGE,
         )

@@ -1,6 +1,6 @@
 """Figures as SVG, drawn by the server: no script, no request, sharp at any size; colours come from the style sheet, so that they follow light and dark.
 
-Every figure has a title and a sentence for those who do not see it; the page shows its numbers as a table as well.
+Every figure has a title and a sentence for those who do not see it; its main numbers, medians and bests, stand in a table of the page as well.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.problems import Problem
@@ -18,6 +18,7 @@ from engine.finale import Row
 from engine.overview import Overview, overview
 from engine.programs import choose, run_folders
 from engine.records import Candidate
+from engine.search import Query
 from engine.store import Store
 from engine.suites import problems_at_hand, weights_of
 from engine.tables import final_rows
@@ -69,6 +70,17 @@ class Run:
             UnknownNameError: nobody has it, or several do.
         """
         return choose(self.store, reference, self.name)
+
+    def within_families(self, query: Query) -> Query:
+        """A question whose families are given by what a visitor calls their programs, with whole ids instead.
+
+        Raises:
+            UnknownNameError: nobody has such a name, or several do.
+        """
+        before, after = (
+            self.candidate(name).program.id if name else None for name in (query.ancestors_of, query.descendants_of)
+        )
+        return replace(query, ancestors_of=before, descendants_of=after)
 
     def compared(self, first: Score | None, second: Score | None) -> Comparison | None:
         """Two dev scores, problem by problem."""

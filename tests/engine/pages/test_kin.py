@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,3 +77,33 @@ def test_the_page_shows_the_family_and_the_api_has_it(small_config: CampaignConf
     assert {(e["parent"], e["child"]) for e in facts["edges"]} == {(1, 3), (2, 3), (3, 4), (4, 5)}
     runs.close()
     store.close()
+
+
+def test_the_leaderboard_and_the_api_search_within_a_family(small_config: CampaignConfig, tmp_path: Path) -> None:
+    rundir.new_folder(small_config, tmp_path / "kin", "now")
+    everyone = [child(1), child(2, 1), child(3), child(4, 2, 3), child(5, 4), child(6, 3)]
+    with closing(Store.in_folder(tmp_path / "kin", create=True)) as store:
+        store.take_over(everyone)
+    ids = {c.number: c.program.id for c in everyone}
+    runs = Runs([str(tmp_path / "kin")])
+    visitor = TestClient(create_app(runs), base_url=BASE)
+
+    def listed(query: str) -> set[int]:
+        page = visitor.get(f"/runs/kin/programs?{query}").text
+        found = {n for n, id_ in ids.items() if f'href="/runs/kin/programs/{id_}">' in page}
+        answer = visitor.get(f"/api/runs/kin/programs?{query}").json()
+        assert {one["number"] for one in answer["programs"]} == found
+        return found
+
+    assert listed(f"ancestors_of={ids[5]}") == {1, 2, 3, 4}
+    assert listed("descendants_of=3") == {4, 5, 6}, "by number too"
+    assert listed("ancestors_of=5&descendants_of=3") == {4}
+    assert listed("ancestors_of=5&descendants_of=") == {1, 2, 3, 4}, "an empty field is no filter"
+    assert listed("ancestors_of=5&text=nothing+like+it") == set()
+    page = visitor.get(f"/runs/kin/programs/{ids[4]}").text
+    assert f'href="/runs/kin/programs?ancestors_of={ids[4]}"' in page
+    assert f'href="/runs/kin/programs?descendants_of={ids[4]}"' in page
+    unknown = visitor.get("/runs/kin/programs?ancestors_of=fedcba")
+    assert (unknown.status_code, "fedcba" in unknown.text, 'name="ancestors_of"' in unknown.text) == (404, True, True)
+    assert visitor.get("/api/runs/kin/programs?descendants_of=99").status_code == 404
+    runs.close()

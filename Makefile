@@ -18,10 +18,10 @@ run: $(STAMP) ## run the pocket campaign (ARGS="--set campaign.programs=50" chan
 	$(BIN)/mergewright run $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="tests/merges" runs some of them, without the coverage floor)
-	$(BIN)/python -m pytest -m "not full" -n $(WORKERS) $(or $(ARGS),--cov --cov-report= --cov-fail-under=$(COVERAGE))
+	$(BIN)/python -m pytest -m "not full" -n $(WORKERS) --durations=25 $(or $(ARGS),--cov --cov-report= --cov-fail-under=$(COVERAGE))
 
 test-full: $(STAMP) ## run the tests that need an environment or a server of their own; here a skip is a failure
-	$(BIN)/python -m pytest -m full --no-skips -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -m full --no-skips -n $(WORKERS) --durations=25 $(ARGS)
 
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.benchmark import Benchmark, load_benchmark
+from benchmarks.problems import Problem
 from benchmarks.scores import Score, score
 from benchmarks.statistics import Interval, newcombe, paired_difference
 from benchmarks.suite import Part, Suite
 from engine import locations
 from engine.config import EvaluatorSection, ModelsSection
 from engine.config_file import build_config
+from engine.errors import UserError
 from engine.evaluating import open_evaluator
 from merges.checkpoints import Checkpoint
 
@@ -29,7 +31,7 @@ class ScoreRequest:
 
     Attributes:
         benchmark, data, splits, checker, shots, chat, max_new_tokens: as in `load_benchmark`; None: its default.
-        split: "dev", "test", "fresh:SEED" (pocket), or BOTH.
+        split: "dev", "test", "fresh:SEED" (pocket), several of these between commas, which are one set of problems, or BOTH.
         limit: only the first so many problems of each split.
         models: dtype, device and threads.
         evaluator: what answers.
@@ -91,7 +93,7 @@ def score_folder(model: str, request: ScoreRequest, *, against: str | None = Non
         if one is not None:
             Checkpoint.open(locations.model(one))  # a mistyped second name shows before the first is scored
     names = ("dev", "test") if request.split == BOTH else (request.split,)
-    suites = {name: Suite([Part(benchmark, benchmark.problems(name)[: request.limit])]) for name in names}
+    suites = {name: Suite([Part(benchmark, _problems(benchmark, name, request.limit))]) for name in names}
     mine = _ask(model, suites, request)
     facts: dict[str, Any] = {"model": model, "benchmark": request.benchmark, "splits": request.splits}
     facts |= {"prompt_version": benchmark.prompt_version, "ranks": benchmark.ranks, "split": request.split}
@@ -108,6 +110,13 @@ def score_folder(model: str, request: ScoreRequest, *, against: str | None = Non
         if request.split == BOTH:
             facts["against"]["test"] = _facts(other["test"]) | pairs["test"]
     return facts
+
+
+def _problems(benchmark: Benchmark, split: str, limit: int | None) -> tuple[Problem, ...]:
+    names = [name.strip() for name in split.split(",")]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"split '{split}': expected each split once, got '{twice}' more than once; leave the others out")
+    return tuple(problem for name in names for problem in benchmark.problems(name)[:limit])
 
 
 def _ask(model: str, suites: Mapping[str, Suite], request: ScoreRequest) -> dict[str, Answered]:

@@ -232,6 +232,8 @@ def test_bad_tensors_are_one_line(
         ("score pocket/seed --benchmark nosuch", 2, "benchmark: expected one of"),
         ("score pocket/seed --evaluator nosuch", 2, "is not one of 'transformers', 'vllm'"),
         ("score pocket/seed --split nosuch", 2, "expected split dev, test or fresh:SEED"),
+        ("score pocket/seed --split fresh:7,nosuch", 2, "expected split dev, test or fresh:SEED, got 'nosuch'"),
+        ("score pocket/seed --split dev,fresh:7,dev", 2, "expected each split once, got 'dev' more than once"),
         ("verify {tmp}", 2, "expected a folder with provenance.json, got none; give a folder that `apply` wrote"),
         ("init {tmp}/no/such/folder/c.toml", 2, "expected a name that can be written"),
     ],
@@ -586,6 +588,16 @@ def test_score_of_fresh_problems_is_repeatable(mergewright: Call) -> None:
         json.loads(mergewright(f"score pocket/seed --split fresh:{s} --limit 40 --json").out)["bits"] for s in (7, 7, 8)
     )
     assert one == two != other
+
+
+def test_several_splits_are_one_set_of_problems(mergewright: Call) -> None:
+    one, other, both = (
+        json.loads(mergewright(f"score pocket/seed --split {s} --limit 20 --json").out)
+        for s in ("fresh:7", "fresh:8", "fresh:7,fresh:8")
+    )
+    assert both["bits"] == one["bits"] + other["bits"]
+    assert (both["n"], both["split"]) == (40, "fresh:7,fresh:8")
+
 
 
 @pytest.mark.parametrize("line", ["score nosuch/model", "score /nowhere/model"])

@@ -16,7 +16,12 @@ def score_command(
     data: Annotated[
         str | None, typer.Option(help="A JSONL file or folder; without it gsm8k and math come from the hub.")
     ] = None,
-    split: Annotated[str, typer.Option(help="dev, test, both (with the gap), or fresh:SEED (pocket: 200 new problems); several between commas are one set.")] = "dev",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="dev, test, both (with the gap), or fresh:SEED (pocket: 200 new problems); several between commas are one set."
+        ),
+    ] = "dev",
     splits: Annotated[
         Literal["clean", "paper"],
         typer.Option(help="clean: dev from the train problems; paper: both cut from the test problems."),

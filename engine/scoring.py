@@ -115,7 +115,9 @@ def score_folder(model: str, request: ScoreRequest, *, against: str | None = Non
 def _problems(benchmark: Benchmark, split: str, limit: int | None) -> tuple[Problem, ...]:
     names = [name.strip() for name in split.split(",")]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"split '{split}': expected each split once, got '{twice}' more than once; leave the others out")
+        raise UserError(
+            f"split '{split}': expected each split once, got '{twice}' more than once; leave the others out"
+        )
     return tuple(problem for name in names for problem in benchmark.problems(name)[:limit])
 
 

@@ -599,7 +599,6 @@ def test_several_splits_are_one_set_of_problems(mergewright: Call) -> None:
     assert (both["n"], both["split"]) == (40, "fresh:7,fresh:8")
 
 
-
 @pytest.mark.parametrize("line", ["score nosuch/model", "score /nowhere/model"])
 def test_a_model_that_nobody_has_is_one_line(mergewright: Call, line: str) -> None:
     result = mergewright(f"{line} --benchmark pocket")

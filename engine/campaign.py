@@ -18,6 +18,7 @@ from engine.assess import assess_all
 from engine.baselines import tune_all
 from engine.bench import Bench
 from engine.finale import run_final
+from engine.going_on import refuse_after_final
 from engine.history import History
 from engine.known import Known
 from engine.learning import Update
@@ -46,6 +47,7 @@ def run_campaign(folder: Path, progress: Progress, *, allow_none: bool = False) 
             folder, rundir.manifest(config, bench)
         )  # after all is open: a mistake leaves no run behind
         with closing(Store.in_folder(folder, create=True, server=config.archive.url)) as store:
+            refuse_after_final(store, config)
             bench.keep_verdicts_in(store)
             proposer.go_on_in(store)
             store.set_meta("suites", {"dev": describe(bench.dev), "test": describe(bench.test.suite)})

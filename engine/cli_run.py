@@ -18,12 +18,12 @@ Setting = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key of the campaign, as campaign.programs=50. Repeatable."
     ),
 ]
-Reach = Annotated[
+Changes = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change, from now on, how the run's endpoint is reached: generator.base_url, api_key_env, retries, timeout_seconds, parallel, price_read, price_written. Repeatable. All else is part of the run.",
+        help="Change, from now on, how many iterations the run has (campaign.iterations=6: more, before its final), or how its endpoint is reached: generator.base_url, api_key_env, retries, timeout_seconds, parallel, price_read, price_written. Repeatable. All else is part of the run.",
     ),
 ]
 Unsafe = Annotated[
@@ -70,7 +70,7 @@ def run(
 
 def resume(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
-    settings: Reach = None,
+    settings: Changes = None,
     max_hours: MaxHours = None,
     unsafe: Unsafe = False,
     plain: Plain = False,
@@ -79,12 +79,12 @@ def resume(
 
     Example: mergewright resume runs/pocket-20260101-120000
     """
-    from engine import rundir
+    from engine import going_on, rundir
     from engine.config_file import build_config
 
     folder = _resumable(run)
     if settings:
-        rundir.reach_by(folder, settings)
+        going_on.change(folder, settings)
     config = rundir.read_config(folder)
     if max_hours is not None:
         config = build_config(config.model_dump(mode="json"), [f"campaign.max_hours={max_hours}"])

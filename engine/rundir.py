@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,10 +28,10 @@ from blake3 import blake3
 from engine import archive_place, locations
 from engine.bench import Bench
 from engine.checkout import commit
-from engine.config import REACHED_BY, CampaignConfig
+from engine.config import CampaignConfig
 from engine.config_file import build_config
 from engine.connecting import reach
-from engine.errors import ConfigError, HostError, RunError
+from engine.errors import HostError, RunError
 from engine.evaluating import thread_count
 from engine.hashing import problems_hash, weights_hash
 from engine.suites import problems_of
@@ -135,44 +135,6 @@ def read_config(folder: Path) -> CampaignConfig:
         ) from error
 
 
-def reach_by(folder: Path, settings: Sequence[str]) -> None:
-    """Change how a run's endpoint is reached, in its campaign.json: from now on it goes on so.
-
-    Args:
-        settings: KEY=VALUE each, of the keys in `config.REACHED_BY`.
-
-    Raises:
-        ConfigError: another key, or a value that it cannot have.
-        RunError: the run cannot be read, or another process is on it.
-        HostError: the change cannot be written.
-    """
-    for setting in settings:
-        section, _, key = setting.partition("=")[0].strip().partition(".")
-        if section != "generator" or key not in REACHED_BY:
-            known = ", ".join(f"generator.{name}" for name in REACHED_BY)
-            raise ConfigError(
-                f"--set '{setting}': expected a key that may change while a run goes on ({known}), got another; start a new run with it"
-            )
-    tree = read_config(folder).model_dump(mode="json")
-    reach_as(folder, build_config(tree, settings, source=str(folder / "campaign.json")))
-
-
-def reach_as(folder: Path, wanted: CampaignConfig) -> None:
-    """Have a run's endpoint reached as another configuration says, from now on; raises as `reach_by` does."""
-    reached = {name: getattr(wanted.generator, name) for name in REACHED_BY}
-    with locked(folder):
-        config = read_config(folder)
-        changed = config.model_copy(update={"generator": config.generator.model_copy(update=reached)})
-        if changed == config:
-            return
-        try:
-            write_whole(folder / "campaign.json", changed.model_dump_json(indent=2))
-        except OSError as error:
-            raise HostError(
-                f"run '{folder}': campaign.json could not be written ({error.strerror}); free space, then give the same command again"
-            ) from error
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run; the lock goes with the process, however it dies.
@@ -238,25 +200,31 @@ def forget_generators(folder: Path, *, but: str) -> None:
             shutil.rmtree(trained, ignore_errors=True)
 
 
-_NOT_THE_SAME: Any = {"campaign": {"max_hours"}, "archive": True}
-"""Of a configuration, what need not be the same for a run to be the same: how long it may take, where its archive was made; and how its endpoint is reached."""
+_FREE = {"max_hours"}
+"""Of a campaign, what makes no other result: how long it may take."""
+_GROWS = {"iterations"}
+"""Of a campaign, what may grow while a run goes on (`engine/going_on.py`): each iteration is the same, however many follow."""
 
 
-def _same_for_a_run(config: CampaignConfig) -> str:
-    """What of a configuration has to be the same for a run to be the same."""
+def _same_for_a_run(config: CampaignConfig, *, but: set[str] = _FREE | _GROWS) -> dict[str, Any]:
+    """What of a configuration has to be the same for a run to be the same: not where its archive was made, nor how its endpoint is reached.
+
+    Args:
+        but: keys of the campaign that are left out.
+    """
     anyhow = config.model_copy(update={"generator": config.generator.reached_anyhow()})
-    return anyhow.model_dump_json(exclude=_NOT_THE_SAME)
+    return anyhow.model_dump(mode="json", exclude={"campaign": but, "archive": True})
 
 
 def difference(there: CampaignConfig, wanted: CampaignConfig) -> tuple[str, Any, Any] | None:
-    """The first key in which two configurations are of different runs, with the value of each; None: they are of the same one.
+    """The first key in which the results of two configurations differ, with the value of each; None: they are the same.
 
     Threads that `wanted` leaves open are as the run's own file names them.
     """
     if not wanted.models.threads:
         threads = {"threads": there.models.threads}
         wanted = wanted.model_copy(update={"models": wanted.models.model_copy(update=threads)})
-    one, other = (json.loads(_same_for_a_run(config)) for config in (there, wanted))
+    one, other = (_same_for_a_run(config, but=_FREE) for config in (there, wanted))
     keys = ((section, key) for section, values in one.items() for key in values)
     return next(((f"{s}.{k}", one[s][k], other[s][k]) for s, k in keys if one[s][k] != other[s][k]), None)
 
@@ -265,7 +233,7 @@ def manifest(config: CampaignConfig, bench: Bench) -> dict[str, Any]:
     """What has to be the same for a run to be the same: versions, configuration, inputs by hash; and the machine, and the commits that had a hand in it, for the reader."""
     here = commit()
     return {
-        "campaign": blake3(_same_for_a_run(config).encode()).hexdigest(),
+        "campaign": blake3(json.dumps(_same_for_a_run(config)).encode()).hexdigest(),
         "versions": {name: package_version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
         "seed": config.campaign.seed,
         "inputs": {

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import archive_place, rundir
+from engine import archive_place, going_on, rundir
 from engine.config import CampaignConfig
 from engine.errors import EngineError, HostError, RunError
 from engine.store import Store
@@ -136,7 +136,7 @@ def _run(study: Study, run: PlannedRun) -> bool:
         rundir.new_folder(config, run.folder, "")
     else:
         _check_campaign(run, config)
-        rundir.reach_as(run.folder, config)
+        going_on.reach_as(run.folder, config)
     with run.log.open("ab") as log:
         command = [sys.executable, "-m", "engine.cli", "resume", str(run.folder.resolve())]
         done = subprocess.run(

@@ -55,6 +55,10 @@ def test_two_configurations_are_told_apart_by_the_first_key_in_which_their_runs_
 
     assert told([], ["benchmark.dev_limit=9", "learn.epochs=9"]) == ("benchmark.dev_limit", None, 9)
     assert told(["campaign.max_hours=2"], ["generator.retries=9", "archive.url=postgresql://me@host/a"]) is None
-    assert told([], ["campaign.iterations=6"]) == ("campaign.iterations", 3, 6)  # it may grow, and then it is not the same
+    assert told([], ["campaign.iterations=6"]) == (
+        "campaign.iterations",
+        3,
+        6,
+    )  # it may grow, and then it is not the same
     assert told(["models.threads=2"], []) is None  # left open: as its own file names them
     assert told(["models.threads=2"], ["models.threads=1"]) == ("models.threads", 2, 1)

@@ -129,7 +129,7 @@ def read_config(folder: Path) -> CampaignConfig:
     path = folder / "campaign.json"
     try:
         return build_config(json.loads(path.read_text()), source=str(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"run '{folder}': expected a readable campaign.json, got {type(error).__name__}; restore it, or start a new run"
         ) from error
@@ -308,7 +308,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         if missing := {"inputs", "versions", "campaign"} - set(found):
             raise KeyError(*missing)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(
             f"run '{folder}': expected a readable {MANIFEST_FILE}, got {type(error).__name__}; restore it, or start a new run"
         ) from error

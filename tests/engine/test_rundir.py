@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from engine import rundir
 from engine.config import CampaignConfig
 from engine.config_file import build_config
-from engine.errors import RunError
+from engine.errors import EngineError, RunError
 
 
 @pytest.mark.parametrize("kind", ["model", "vllm"])
@@ -62,3 +62,13 @@ def test_two_configurations_are_told_apart_by_the_first_key_in_which_their_runs_
     )  # it may grow, and then it is not the same
     assert told(["models.threads=2"], []) is None  # left open: as its own file names them
     assert told(["models.threads=2"], ["models.threads=1"]) == ("models.threads", 2, 1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\xff"])
+def test_a_file_of_a_run_that_cannot_be_read_is_one_line(run: Path, text: str) -> None:
+    for name, read in (("campaign.json", rundir.read_config), (rundir.MANIFEST_FILE, rundir.read_manifest)):
+        (run / name).write_bytes(text.encode("latin-1"))
+        with pytest.raises(EngineError) as caught:
+            read(run)
+        assert str(caught.value).count("\n") == 0
+        assert name in str(caught.value)

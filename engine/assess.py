@@ -6,7 +6,6 @@ milliseconds on probe tensors; only a new, working program is paid a merge and a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,7 +19,8 @@ from engine.descriptors import Descriptors
 from engine.errors import HostError
 from engine.known import Known, batch_of
 from engine.pipeline import ahead
-from engine.records import UNTRAINED, Assessment, Candidate, Outcome, ProgramId
+from engine.records import Assessment, Candidate, Outcome, ProgramId
+from engine.triage import Triage
 from merges.probes import behaviour_hash
 from sandbox import ExecutionResult, Reason
 
@@ -33,7 +33,7 @@ class Ran:
     """A candidate after the sandbox: what the probes gave, its original if it is a duplicate, else what the real tensors gave.
 
     `original` and `merge` are None where the probes failed; where they did not one of them is set, or neither if the triage left it out.
-    `fault`: of the original, if it behaves the same and failed on the real tensors. `distance`: from an original that it is only near to.
+    `fault`: of the original, if it behaves the same and failed on the real tensors. `distance`: from an original that it is only near to. `left_out`: why the triage did.
     """
 
     candidate: Candidate
@@ -44,6 +44,7 @@ class Ran:
     merge: ExecutionResult | None = None
     fault: Assessment | None = None
     distance: float | None = None
+    left_out: str | None = None
 
     @property
     def works(self) -> bool:
@@ -168,60 +169,32 @@ def _further(bench: Bench, candidate: Candidate, before: Assessment, merge: Exec
 
 def _runs(bench: Bench, candidates: Iterator[Candidate], known: Known, earlier: Sequence[Candidate]) -> Iterator[Ran]:
     """Every candidate after the sandbox, in order; with a triage whole batches are probed before the first of them is merged."""
+    triage = Triage(bench.config, earlier)
     for first in candidates:
-        whole = _is_triaged(bench.config, first)
+        whole = triage.share(first) < 1.0
         known.begin(batch_of(first), whole=whole)
-        probed = [_probed(bench, first, known)]
-        chosen = {first.number}
+        probed, left_out = [_probed(bench, first, known)], {}
         if whole:
-            probed += [_probed(bench, c, known) for c in islice(candidates, _left_in_batch(bench.config, first))]
-            chosen = triaged(probed, earlier, bench.config.judge.triage)
+            probed += [_probed(bench, c, known) for c in islice(candidates, triage.left_in_batch(first))]
+            left_out = triage.left_out([(ran.candidate, ran.descriptors) for ran in probed if ran.works])
         for ran in probed:
-            yield _merged(bench, ran, known, chosen=ran.candidate.number in chosen)
+            yield _merged(bench, replace(ran, left_out=left_out.get(ran.candidate.number)), known)
 
 
-def _merged(bench: Bench, ran: Ran, known: Known, *, chosen: bool) -> Ran:
-    """What the real tensors give, of a program that is new and chosen; of one that behaves as an earlier one does, whether that failed on them."""
+def _merged(bench: Bench, ran: Ran, known: Known) -> Ran:
+    """What the real tensors give, of a program that is new and not left out; of one that behaves as an earlier one does, whether that failed on them."""
     program = ran.candidate.program
     if ran.original is not None:
         return ran if ran.distance is not None else replace(ran, fault=known.fault(ran.original))
     if not ran.works:
         return ran
-    if not chosen:
+    if ran.left_out is not None:
         known.pass_over(program.id)
         return ran
     merge = bench.merge(program.source)
     if merge.outputs is None:
         known.blame(program.id, _fault(merge, ran))
     return replace(ran, merge=merge)
-
-
-def _is_triaged(config: CampaignConfig, candidate: Candidate) -> bool:
-    """Whether its writer has judged its batch, and not all of it will be scored."""
-    judged = config.learn.method == "self-rewarding" and candidate.program.generator != UNTRAINED
-    return judged and config.judge.triage < 1.0
-
-
-def _left_in_batch(config: CampaignConfig, candidate: Candidate) -> int:
-    """How many come after this one in its batch."""
-    sampling, size = candidate.program.sampling, config.generator.batch
-    return min(size, config.campaign.programs - sampling.batch * size) - sampling.row - 1
-
-
-def triaged(probed: Sequence[Ran], earlier: Sequence[Candidate], share: float) -> set[int]:
-    """Numbers of the candidates of a batch that are worth a score: the judged-best `share` of those that pass the probes and are new, at least one.
-
-    A program whose judgement could not be read comes last. One that fails on the real tensors afterwards has had its place: nobody takes it.
-
-    Args:
-        probed: candidates of one batch, those that were not assessed in an earlier process.
-        earlier: all that were; those of the same batch count, so that a resumed run chooses the same.
-    """
-    batch = batch_of(probed[0].candidate)
-    there = [c for c in earlier if batch_of(c) == batch and c.assessment.is_new]
-    working = there + [ran.candidate for ran in probed if ran.works]
-    working.sort(key=lambda c: (-(c.program.judged if c.program.judged is not None else -1.0), c.number))
-    return {c.number for c in working[: math.ceil(share * len(working))]}
 
 
 def _probed(bench: Prober, candidate: Candidate, known: Known) -> Ran:
@@ -264,7 +237,7 @@ def _fate(ran: Ran) -> Assessment | None:
     if not ran.probe.ok:
         return _fault(ran.probe, ran)
     if ran.merge is None:
-        return _assessment(Outcome.SKIPPED, ran.probe, ran)
+        return replace(_assessment(Outcome.SKIPPED, ran.probe, ran), detail=ran.left_out)
     if ran.merge.outputs is None:
         return _fault(ran.merge, ran)
     return None

@@ -13,7 +13,7 @@ from rich.text import Text
 from benchmarks.scores import Score
 from engine.descriptors import DEPENDENCES, Descriptors
 from engine.finale import Row
-from engine.records import IMPORTED, Assessment, Candidate, Effect, Program
+from engine.records import IMPORTED, Assessment, Candidate, Effect, Outcome, Program
 from engine.tables import asked, final_cells, percent, printable
 
 Fact = tuple[str, object]
@@ -96,6 +96,7 @@ def _written(candidate: Candidate) -> Iterator[Fact]:
 def _fate(a: Assessment) -> Iterator[Fact]:
     yield "verdict", a.outcome.value
     yield "reason", f"{a.reason}: {a.detail}" + (f" (line {a.line})" if a.line else "") if a.reason else None
+    yield "left out", a.detail if a.outcome is Outcome.SKIPPED else None
     yield "same behaviour as", a.duplicate_of
 
 

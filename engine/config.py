@@ -131,7 +131,8 @@ class PromptsSection(Section):
 class ExploreSection(Section):
     """Where the parents in prompts come from (`engine/exploring.py`). "none": from the best; "map-elites": from the best of every kind; "islands": the same,
     on islands whose programs never meet. Kinds are cells over `axes`, descriptors of a program (`engine/descriptors.py`): a grid of `cells` per axis, or
-    `regions` of a tessellation. `novelty`, whatever the kind: a program nearer than this to an earlier one that works, on the probe tensors, is a duplicate
+    `regions` of a tessellation. Whatever the kind, `screen`: share of the working new programs of a batch that is merged and scored from the second iteration on, those that
+    programs which do alike on the probes make one expect most of (`engine/surrogate.py`), where so many are scored as `screen_after`; 1: all. `novelty`: a program nearer than this to an earlier one that works, on the probe tensors, is a duplicate
     and never scored (`engine.descriptors.distance`, 0..1); 0: only one that behaves the same is.
     """
 
@@ -142,6 +143,8 @@ class ExploreSection(Section):
     regions: Annotated[int, Field(ge=2, le=10_000)] = 128
     islands: Annotated[int, Field(ge=2, le=64)] = 4
     novelty: Share = 0.0
+    screen: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    screen_after: Count = 30
 
     @field_validator("axes")
     @classmethod
@@ -332,10 +335,16 @@ class CampaignConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _one_triage(self) -> CampaignConfig:
+        if self.explore.screen < 1.0 and self.learn.method == "self-rewarding" and self.judge.triage < 1.0:
+            raise ValueError("explore.screen 1 or judge.triage 1: one of them chooses whom to score")
+        return self
+
+    @model_validator(mode="after")
     def _told_in_time(self) -> CampaignConfig:
-        if self.generator.kind == "coefficients" and self.benchmark.racing == "halving":
+        if self.generator.kind == "coefficients" and (self.benchmark.racing == "halving" or self.explore.screen < 1.0):
             raise ValueError(
-                "benchmark.racing 'sequential' or 'none' for generator.kind 'coefficients', which waits for every batch's scores"
+                "benchmark.racing 'sequential' or 'none', and explore.screen 1, for generator.kind 'coefficients', which waits for every batch's scores"
             )
         return self
 

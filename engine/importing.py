@@ -57,12 +57,13 @@ class Compared:
 
 
 def import_config(config: CampaignConfig) -> CampaignConfig:
-    """A campaign as imports use it: its models and dev problems; no final, and no judge of its own programs."""
+    """A campaign as imports use it: its models and dev problems; no final, no judge of its own programs, and no triage."""
     return config.model_copy(
         update={
             "campaign": config.campaign.model_copy(update={"final": False, "max_hours": None}),
             "models": config.models.model_copy(update={"threads": thread_count(config.models)}),
             "learn": config.learn.model_copy(update={"method": "none"}),
+            "explore": config.explore.model_copy(update={"screen": 1.0}),
         }
     )
 

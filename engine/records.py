@@ -32,7 +32,7 @@ IMPORTED = "imported"
 class Outcome(StrEnum):
     """What became of a candidate. `REJECTED` and `FAILED` carry a reason of `sandbox.Reason`; none of them but OK has a score.
 
-    `SKIPPED` works and is new, but its writer judged others of its batch better (`judge.triage`): nobody merged or scored it.
+    `SKIPPED` works and is new, but others of its batch were expected to be better (`engine/triage.py`; `detail` says by whom): nobody merged or scored it.
     """
 
     PENDING = "pending"

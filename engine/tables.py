@@ -25,6 +25,7 @@ from engine.records import WORKS, Candidate, Outcome
 from engine.stages import STAGES
 from engine.store import Store
 from engine.suites import weights_of
+from engine.triage import screened
 
 PLAIN_WIDTH = 132
 LIST_WIDE = 110  # from here on a list has room for intervals and a line of each program
@@ -193,7 +194,7 @@ def search_report(store: Store) -> RenderableType:
     lines = [
         median,
         *learning,
-        *_judge_lines(candidates),
+        *_expected_lines(candidates),
         _race_text(candidates),
         _time_text(store),
         *_paid(store.replies()),
@@ -202,16 +203,16 @@ def search_report(store: Store) -> RenderableType:
     return Group(table, *map(Text, lines))
 
 
-def _judge_lines(candidates: Sequence[Candidate]) -> list[str]:
-    """How well the generator judged programs before they were scored, an iteration a line."""
+def _expected_lines(candidates: Sequence[Candidate]) -> list[str]:
+    """How well programs were judged by their generator, and foretold by programs that do alike, before they were scored; an iteration a line."""
     lines = []
     for iteration in sorted({c.iteration for c in candidates}):
-        skill = agreement([c for c in candidates if c.iteration == iteration])
-        if skill.pairwise is not None:
-            rank = "" if skill.spearman is None else f", Spearman {skill.spearman:+.2f}"
-            lines.append(
-                f"Judge, iteration {iteration}: {100 * skill.pairwise:.0f} % of pairs in the order of the scores{rank} (n = {skill.programs})"
-            )
+        if said := agreement([c for c in candidates if c.iteration == iteration]).said:
+            lines.append(f"Judge, iteration {iteration}: {said}")
+    for iteration, (skill, skipped) in screened(candidates).items():
+        lines.append(
+            f"Screen, iteration {iteration}: {skipped} left out; of the others {skill.said or 'too few to say'}"
+        )
     return lines
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import mean
 
 from engine import prompts
+from engine.agreement import Agreement, agree
 from engine.config_learning import JudgeSection
 from engine.generators import Writer
 from engine.hashing import derived_seed
@@ -16,21 +16,6 @@ from engine.records import Candidate, Sampling
 
 _POCKET = re.compile(rf"[0-{BEST}]")
 _CHAT = re.compile(rf"Score: ([0-{BEST}])")
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Judgements against measured dev scores, on programs that were judged before they were measured.
-
-    Attributes:
-        programs: judged and scored on all dev problems.
-        pairwise: share of the pairs with different scores that are ordered rightly, 0..1, a tie in judgement counting half; None without a pair.
-        spearman: rank correlation, −1..1; None where one side is constant.
-    """
-
-    programs: int
-    pairwise: float | None
-    spearman: float | None
 
 
 class Judge:
@@ -87,19 +72,8 @@ def points(text: str, form: str) -> int | None:
 
 def agreement(candidates: Sequence[Candidate]) -> Agreement:
     """How far judgements and measured scores agree; programs that a race stopped are left out, as their scores are of fewer problems."""
-    from scipy.stats import spearmanr
-
-    known = [(c.program.judged, c.score) for c in candidates if c.program.judged is not None and c.complete]
-    pairs = [
-        0.5 if a == b else float((a > b) == (x > y))
-        for index, (a, x) in enumerate(known)
-        for b, y in known[:index]
-        if x != y and x is not None and y is not None
-    ]
-    judged, scores = [a for a, _ in known], [x for _, x in known]
-    varied = len(set(judged)) > 1 and len(set(scores)) > 1
-    rank = float(spearmanr(judged, scores).statistic) if varied else None
-    return Agreement(len(known), mean(pairs) if pairs else None, rank)
+    known = [(c.program.judged, c.score) for c in candidates if c.complete]
+    return agree([(judged, score) for judged, score in known if judged is not None and score is not None])
 
 
 def _mean(read: Sequence[int | None]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from engine.errors import Interrupted
 from engine.known import Known
 from engine.records import Assessment, Candidate, Outcome
 from engine.stages import Stages
+from engine.triage import screened
 from sandbox import ExecutionResult, Isolation, Reason
 from tests.benchmarks.made import Answering, Remembered, suite
 from tests.engine.conftest import WEIGHTED_SUM, candidate, dev_score
@@ -240,6 +242,58 @@ def assert_ends_alike(
 
 def test_a_resumed_triage_chooses_the_same() -> None:
     assert_ends_alike(triage_bench, judged_batch(JUDGED))
+
+
+def foretold_iteration(before: int) -> tuple[Callable[[], CountingBench], list[Candidate], list[Candidate]]:
+    """A second iteration of one batch, p1 to p6, and `before` scored programs: the nearer a sketch is to 10, the higher they scored."""
+    sketches = {"p1": 2.0, "p2": 9.0, "p3": 5.0, "p4": 4.0, "p5": 10.0, "p6": 8.0}
+
+    def made() -> CountingBench:
+        probes = {name: [gave(at)] for at, name in enumerate(sketches)} | {"p5": [failed(Reason.EXCEPTION)]}
+        bench = CountingBench(probes, {name: [gave(at)] for at, name in enumerate(sketches)})
+        bench.sketches = {name: (value,) * SKETCH_NUMBERS for name, value in sketches.items()}
+        bench.config = build_config(
+            {
+                "explore": {"screen": 0.5, "screen_after": 10},
+                "generator": {"batch": 6},
+                "campaign": {"programs": 6},
+                "learn": {"method": "none"},
+            }
+        )
+        return bench
+
+    earlier = []
+    for number in range(101, 101 + before):
+        one = candidate(number, (number % 10 + 1) / 20)
+        does = Descriptors({}, (), (), (number % 10 + 1.0,) * SKETCH_NUMBERS)
+        earlier.append(replace(one, assessment=replace(one.assessment, descriptors=does)))
+    batch = [replace(c, iteration=2) for c in judged_batch([None] * 6)]
+    return made, earlier, batch
+
+
+def test_the_screen_pays_a_merge_and_a_score_for_what_programs_that_do_alike_make_one_expect_most_of() -> None:
+    made, earlier, batch = foretold_iteration(before=20)
+    bench = made()
+    whole = list(assess_all(bench, iter(batch), Known(earlier), earlier))  # type: ignore[arg-type]
+    assert [a.outcome.value for _, a in whole] == ["skipped", "ok", "ok", "skipped", "failed", "ok"]
+    assert bench.calls == {"probe": 6, "describe": 5, "merge": 3, "score": 3}
+    details = [a.detail for _, a in whole if a.outcome is Outcome.SKIPPED]
+    assert all(
+        re.fullmatch(r"foretold \d+\.\d % by programs that do alike: not among the first 3 of 5", d) for d in details
+    )
+    ((iteration, (skill, count)),) = screened([*earlier, *(replace(c, assessment=a) for c, a in whole)]).items()
+    assert (iteration, skill.programs, count) == (2, 3, 2)
+    for done in range(1, 6):  # broken off
+        there = [*earlier, *(replace(c, assessment=a) for c, a in whole[:done])]
+        assert list(assess_all(made(), iter(batch[done:]), Known(there), there)) == whole[done:]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("before", "iteration"), [(9, 2), (20, 1)])
+def test_nothing_is_screened_while_too_little_is_known(before: int, iteration: int) -> None:
+    made, earlier, batch = foretold_iteration(before)
+    rows = [replace(c, iteration=iteration) for c in batch]
+    fates = [a.outcome.value for _, a in assess_all(made(), iter(rows), Known(earlier), earlier)]  # type: ignore[arg-type]
+    assert fates == ["ok", "ok", "ok", "ok", "failed", "ok"]
 
 
 def test_a_program_that_fails_on_the_real_tensors_keeps_its_place_in_a_resumed_triage() -> None:

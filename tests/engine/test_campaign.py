@@ -243,6 +243,7 @@ KINDS = {
     ],
     "self-rewarding": ["learn.method=self-rewarding", "judge.triage=0.5", "judge.prompts=2", "judge.candidates=2"],
     "rest-em, adapters": ["learn.method=rest-em", "learn.keep=1.0", "learn.keep_as=adapter"],
+    "screen": ["explore.screen=0.5", "explore.screen_after=2", "learn.method=none"],
     "kto": ["learn.method=kto", "learn.checkpoints=latest", "campaign.iterations=3"],
 }
 SMALL = [
@@ -289,6 +290,10 @@ def test_a_campaign_of_every_kind_does_what_it_is_for(kind: tuple[CampaignConfig
         assert {"one_shot", "variant"} <= set(shown)
         assert len(shown["variant"]) == 1
         assert shown["one_shot"] == ()
+    if config.explore.screen < 1.0:
+        skipped = [c for c in candidates if c.assessment.outcome is Outcome.SKIPPED]
+        assert {c.iteration for c in skipped} == {2}
+        assert all("by programs that do alike: not among the first" in (c.assessment.detail or "") for c in skipped)
     if config.learn.method == "self-rewarding":
         assert all(c.program.judged is None for c in store.candidates(1))
         assert any(c.program.judged is not None for c in store.candidates(2))

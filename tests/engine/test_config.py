@@ -115,6 +115,12 @@ def test_a_race_spares_all_that_a_method_teaches_as_good(learn: dict[str, object
         ({"generator": {"kind": "coefficients"}, "benchmark": {"racing": "halving"}}, r"racing 'sequential' or 'none'"),
         ({"evaluator": {"python": "x"}}, r"kind 'vllm' with evaluator\.python"),
         ({"judge": {"triage": 0.0}}, r"judge\.triage"),
+        ({"explore": {"screen": 0.0}}, r"explore\.screen"),
+        ({"explore": {"screen": 0.5}, "generator": {"kind": "coefficients"}}, r"explore\.screen 1, for generator"),
+        (
+            {"explore": {"screen": 0.5}, "judge": {"triage": 0.5}, "learn": {"method": "self-rewarding"}},
+            r"explore\.screen 1 or judge\.triage 1",
+        ),
         ({"gate": {"kl": 0.0}}, r"gate\.kl"),
     ],
 )

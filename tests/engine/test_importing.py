@@ -456,4 +456,6 @@ def test_the_campaign_of_an_import_has_no_final_and_no_triage(config: CampaignCo
     judging = build_config(config.model_dump(mode="json"), ["learn.method=self-rewarding", "judge.triage=0.5"])
     made = importing.import_config(judging)
     assert (made.campaign.final, made.learn.method) == (False, "none")
+    screening = build_config(config.model_dump(mode="json"), ["explore.screen=0.5"])
+    assert importing.import_config(screening).explore.screen == 1.0
     assert made.models == judging.models

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from engine import locations
+from engine.agreement import Agreement
 from engine.config import CampaignConfig, GeneratorSection
 from engine.config_learning import JudgeSection
 from engine.generators import Forms, LanguageModelGenerator
-from engine.judging.judge import Agreement, Judge, agreement, points
+from engine.judging.judge import Judge, agreement, points
 from engine.judging.menus import MENU, drawn_menu, good_answer, idea, own_tasks, read_task, request
 from engine.judging.rubric import BEST, CRITERIA, Rubric
 from engine.learning import Past, method_named

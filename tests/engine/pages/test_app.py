@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from engine import rundir
 from engine.cells import Axis, cells
+from engine.cli import app
 from engine.config import CampaignConfig
 from engine.pages.app import create_app
 from engine.pages.report import write_report
@@ -306,6 +307,22 @@ def test_an_id_that_matches_two_programs_lists_them(growing: Store, tmp_path: Pa
     assert "abcdef000001" in answer.text
     assert "abcdef000002" in answer.text
     runs.close()
+
+
+def test_a_program_that_was_left_out_says_why(
+    growing: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (new,) = growing.propose(1, [candidate(4, 0.5).program])
+    why = "foretold 41.2 % by programs that do alike: not among the first 3 of 5"
+    growing.assess(new.number, replace(candidate(4, None, outcome=Outcome.SKIPPED).assessment, reason=None, detail=why))
+    runs = Runs([str(tmp_path / "growing")])
+    visitor = TestClient(create_app(runs), base_url=BASE)
+    assert why in visitor.get("/runs/growing/programs?verdict=skipped").text
+    assert f"Not merged and not scored: {why}." in visitor.get("/runs/growing/programs/4").text
+    runs.close()
+    app(["archive", "show", str(tmp_path / "growing"), "4"], standalone_mode=False)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"left out {why}" in shown
 
 
 def test_runs_side_by_side(finished: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from statistics import mean
 
 @dataclass(frozen=True)
 class Agreement:
-    """Judgements against measured dev scores, on programs that were judged before they were measured.
+    """What was expected of programs before they were measured, by a judge or a surrogate, against their dev scores.
 
     Attributes:
         programs: expected something of, and scored on all dev problems.

@@ -47,7 +47,7 @@ def run_campaign(folder: Path, progress: Progress, *, allow_none: bool = False) 
             folder, rundir.manifest(config, bench)
         )  # after all is open: a mistake leaves no run behind
         with closing(Store.in_folder(folder, create=True, server=config.archive.url)) as store:
-            refuse_after_final(store, config)
+            refuse_after_final(folder, store, config)
             bench.keep_verdicts_in(store)
             proposer.go_on_in(store)
             store.set_meta("suites", {"dev": describe(bench.dev), "test": describe(bench.test.suite)})

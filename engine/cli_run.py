@@ -116,7 +116,7 @@ def status(
         again = "the command that imported it" if rundir.imported(folder) else f"mergewright resume {folder}"
         state = "finished" if facts["finished"] else f"not finished; go on with: {again}"
         console.print(f"{folder}: {state}; {facts['assessed']} of {facts['planned']} programs assessed")
-        tables.print_to(console, tables.search_report(store))
+        tables.print_to(console, tables.search_report(config, store))
         if facts["finished"]:
             tables.print_to(console, tables.final_report(config, store))
             print(tables.next_steps(config, store, folder))
@@ -197,7 +197,7 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool, plain: bool) 
     store = Store.in_folder(folder)
     try:
         console.print()
-        tables.print_to(console, tables.search_report(store), tables.final_report(config, store))
+        tables.print_to(console, tables.search_report(config, store), tables.final_report(config, store))
         print(tables.next_steps(config, store, folder))
     finally:
         store.close()

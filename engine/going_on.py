@@ -49,7 +49,7 @@ def reach_as(folder: Path, wanted: CampaignConfig) -> None:
         _write(folder, config, config.model_copy(update={"generator": generator}))
 
 
-def refuse_after_final(store: Store, config: CampaignConfig) -> None:
+def refuse_after_final(folder: Path, store: Store, config: CampaignConfig) -> None:
     """Test problems are met once, when every program is there: a run that has met them searches no more.
 
     Raises:
@@ -57,7 +57,7 @@ def refuse_after_final(store: Store, config: CampaignConfig) -> None:
     """
     if store.finals() and len(store.candidates()) < config.campaign.iterations * config.campaign.programs:
         raise RunError(
-            f"run: expected {ITERATIONS} as it was when the final met the test problems, got {config.campaign.iterations}; they are met once: "
+            f"run '{folder}': expected {ITERATIONS} as it was when the final met the test problems, got {config.campaign.iterations}; they are met once: "
             f"start a new run with --set {ITERATIONS}={config.campaign.iterations}, whose first programs are the same"
         )
 
@@ -72,7 +72,7 @@ def _lengthen(folder: Path, config: CampaignConfig, wanted: CampaignConfig) -> N
     if now == before or not archive_place.begun_in(folder):
         return
     with closing(Store.in_folder(folder)) as store:
-        refuse_after_final(store, wanted)
+        refuse_after_final(folder, store, wanted)
         store.forget_meta("state")  # first: killed here, it is finished again as it was
 
 

@@ -169,7 +169,7 @@ def _headline(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def search_report(store: Store) -> RenderableType:
+def search_report(config: CampaignConfig, store: Store) -> RenderableType:
     """How the search went, by iteration: valid, new, length, dev scores, reasons of failure; how the judge did; and where the time went."""
     table = Table(title="The search", title_justify="left")
     for name in (
@@ -194,7 +194,7 @@ def search_report(store: Store) -> RenderableType:
     lines = [
         median,
         *learning,
-        *_expected_lines(candidates),
+        *_expected_lines(config, candidates),
         _race_text(candidates),
         _time_text(store),
         *_paid(store.replies()),
@@ -203,13 +203,13 @@ def search_report(store: Store) -> RenderableType:
     return Group(table, *map(Text, lines))
 
 
-def _expected_lines(candidates: Sequence[Candidate]) -> list[str]:
+def _expected_lines(config: CampaignConfig, candidates: Sequence[Candidate]) -> list[str]:
     """How well programs were judged by their generator, and foretold by programs that do alike, before they were scored; an iteration a line."""
     lines = []
     for iteration in sorted({c.iteration for c in candidates}):
         if said := agreement([c for c in candidates if c.iteration == iteration]).said:
             lines.append(f"Judge, iteration {iteration}: {said}")
-    for iteration, (skill, skipped) in screened(candidates).items():
+    for iteration, (skill, skipped) in screened(candidates).items() if config.explore.screen < 1.0 else ():
         lines.append(
             f"Screen, iteration {iteration}: {skipped} left out; of the others {skill.said or 'too few to say'}"
         )

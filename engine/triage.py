@@ -104,13 +104,12 @@ class Triage:
 
 
 def screened(candidates: Sequence[Candidate]) -> dict[int, tuple[Agreement, int]]:
-    """By iteration in which some were left out for what programs that do alike have scored: how far what was foretold of the others agrees with their scores, and how many were left out.
+    """Of a campaign with `explore.screen`, by iteration in which it left some out: how far what was foretold of the others agrees with their scores, and how many were left out.
 
     The others are those that were foretold best: over all programs it would agree better.
     """
     found = {}
-    skips = [c for c in candidates if c.assessment.outcome is Outcome.SKIPPED and c.program.judged is None]
-    left_out = [c for c in skips if c.assessment.detail]  # an import that scores nothing has no word for it
+    left_out = [c for c in candidates if c.assessment.outcome is Outcome.SKIPPED]
     for iteration in sorted({c.iteration for c in left_out}):
         surrogate = Surrogate([c for c in candidates if c.iteration < iteration])
         here = [c for c in candidates if c.iteration == iteration and c.complete]

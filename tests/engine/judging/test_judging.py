@@ -184,7 +184,7 @@ def test_the_campaigns_table_says_by_iteration_how_well_the_judge_did() -> None:
         stages=list,
     )
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(search_report(store))
+    console.print(search_report(CampaignConfig(), store))  # type: ignore[arg-type]
     printed = console.export_text()
     assert "Judge, iteration 2: 0 % of pairs in the order of the scores, Spearman -1.00 (n = 3)" in printed
     assert "Judge, iteration 1" not in printed

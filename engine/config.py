@@ -59,7 +59,7 @@ class GeneratorSection(Section):
     """What writes the programs (`engine/generators/`).
 
     `temperature` falls (see `temperature_in`). `batch`: programs written together; of "coefficients" its population.
-    `groups`: of layers, of "coefficients". `base_url` to `price_written`: of an "endpoint", whose `model` is the server's name for it; prices are per
+    `groups`: of layers, of "coefficients", which has one weight per expert and group, and one for what lies outside the layers. `base_url` to `price_written`: of an "endpoint", whose `model` is the server's name for it; prices are per
     million tokens.
     """
 

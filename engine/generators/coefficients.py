@@ -1,4 +1,5 @@
-"""The control that only tunes constants: one weight per expert and layer group, by CMA-ES (https://arxiv.org/abs/1604.00772).
+"""The control that only tunes constants, by CMA-ES (https://arxiv.org/abs/1604.00772): one weight per expert and group of layers, and one per expert for what
+lies outside the layers, the embedding above all, where an expert may be harmful that is useful in the layers.
 
 Each point is a program like any other, through the same sandbox and the same problems, so a discovery can be held against it at the same number
 of evaluations. One batch is one population; CMA-ES looks at nothing but the order of its members.
@@ -20,15 +21,16 @@ LOWEST, HIGHEST = -1.0, 2.0
 DECIMALS = 4
 
 _PROGRAM = """\
-# Weighted sum: one weight per expert and group of layers, tuned by CMA-ES.
+# Weighted sum: one weight per expert and group of layers, the last row outside the layers (embedding, final norm, head), tuned by CMA-ES.
 import torch
 
 
-def merge_models(model_dict, device, depth):
+def merge_models(model_dict, device, name, depth):
     weights = [
 {rows}
     ]
-    row = weights[min(int(depth * {groups}), {last})]
+    in_layers = any(part.isdigit() for part in name.split("."))
+    row = weights[min(int(depth * {groups}), {last}) if in_layers else {groups}]
     merged = 0
     for weight, vector in zip(row, model_dict.values()):
         merged = merged + weight * vector
@@ -41,7 +43,7 @@ class CoefficientsGenerator:
 
     Args:
         experts: how many are merged.
-        groups: of layers, of equal depth.
+        groups: of layers, of equal depth; what lies outside the layers is one more.
         population: programs of a batch.
     """
 
@@ -52,10 +54,11 @@ class CoefficientsGenerator:
         import cma  # takes a second, and only this control needs it
 
         self._experts, self._groups, self._size = experts, groups, population
+        self._rows = groups + 1
         self._rng = np.random.default_rng(0)
         self._points: list[np.ndarray] | None = None
         self._strategy = cma.CMAEvolutionStrategy(
-            [FIRST] * (experts * groups),
+            [FIRST] * (experts * self._rows),
             STEP,
             {
                 "popsize": population,
@@ -89,7 +92,7 @@ class CoefficientsGenerator:
         return self._points
 
     def _source(self, point: np.ndarray) -> str:
-        rows = np.round(point, DECIMALS).reshape(self._groups, self._experts).tolist()
+        rows = np.round(point, DECIMALS).reshape(self._rows, self._experts).tolist()
         text = "\n".join(f"        {row}," for row in rows)
         return _PROGRAM.format(rows=text, groups=self._groups, last=self._groups - 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def assessed(batch: int, sources: list[str], scores: list[float]) -> list[Candid
 
 
 def weights(source: str) -> np.ndarray:
-    rows = source.split("weights = [")[1].split("]\n    row")[0]
+    rows = source.split("weights = [")[1].split("]\n    in_layers")[0]
     return np.array(eval(f"[{rows}]"))
 
 
@@ -51,14 +52,32 @@ def generator() -> CoefficientsGenerator:
 
 def test_every_point_is_a_program_that_works_with_weights_by_layer(generator: CoefficientsGenerator) -> None:
     (first, *_) = generator.write(places(0), [Task()] * SIZE)
-    assert weights(first.source).shape == (GROUPS, EXPERTS)
+    assert weights(first.source).shape == (GROUPS + 1, EXPERTS)
     with Sandbox() as sandbox:
         assert sandbox.execute(first.source, probe_jobs(EXPERTS)).ok
         assert sandbox.execute(first.source, probe_jobs(2)).ok  # fewer experts than weights
 
 
+def test_what_lies_outside_the_layers_has_weights_of_its_own(generator: CoefficientsGenerator) -> None:
+    (first, *_) = generator.write(places(0), [Task()] * SIZE)
+    assert first.source
+    merge: dict[str, Any] = {}
+    exec(first.source, merge)  # ours, not a candidate's
+    ones = {f"expert {at}": row for at, row in enumerate(np.eye(EXPERTS))}
+    names = {
+        "model.embed_tokens.weight": (0.0, GROUPS),
+        "model.layers.0.mlp.up_proj.weight": (0.0, 0),
+        "transformer.h.3.attn.c_proj.weight": (0.3, 0),
+        "model.layers.9.mlp.up_proj.weight": (1.0, GROUPS - 1),
+        "model.norm.weight": (1.0, GROUPS),
+        "lm_head.weight": (1.0, GROUPS),
+    }
+    for name, (depth, row) in names.items():
+        assert merge["merge_models"](ones, "cpu", name, depth) == pytest.approx(weights(first.source)[row]), name
+
+
 def test_it_climbs(generator: CoefficientsGenerator) -> None:
-    best = climb(generator, 25)
+    best = climb(generator, 40)
     assert best[0] < 0.85
     assert best[-1] > 0.97
 

@@ -5,6 +5,7 @@ then unfused attention and a fused AdamW, which updates 106 M numbers in 0.2 s r
 28 of 135 M parameters, and its gradient would be one more product as large as the head's.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,10 @@ POOL = 8
 """Batches sorted by length together, so that little of a batch is padding."""
 
 WORKERS = 2
-"""Parts of a batch worked on at once, each by one core: products of this size gain little from two threads. Two gradients
-add up to the same bits in either order; with more, a model would differ from run to run."""
+"""Parts of a batch worked on at once, each by one core: products of this size gain little from two threads."""
+
+PART_TOKENS = 1024
+"""Of a part, padding included: eager attention and the logits of 16 programs at once took more than 24 GiB."""
 
 Pair = tuple[list[int], list[int]]
 """Token ids of a prompt, and of its answer with the end token."""
@@ -97,9 +100,13 @@ def fit(model: Any, pairs: Iterator[Pair], recipe: Recipe) -> None:
     with ThreadPoolExecutor(WORKERS) as pool:
         for step in range(recipe.steps):
             batch = next(batches)
-            parts = [batch[at::WORKERS] for at in range(min(WORKERS, len(batch)))]  # of one length, being sorted
-            losses = list(pool.map(lambda part: _add_gradient(model, part), parts))
+            parts = _parts(batch)
+            losses = []
+            for found in pool.map(lambda part: _gradient(model, trained, part), parts):
+                losses.append(found[0])
+                _add(trained, found[1])
             for parameter in trained:
+                assert parameter.grad is not None
                 parameter.grad /= len(parts)
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
@@ -111,13 +118,26 @@ def fit(model: Any, pairs: Iterator[Pair], recipe: Recipe) -> None:
     model.eval()
 
 
-def _add_gradient(model: Any, pairs: Sequence[Pair]) -> float:
-    """One part's backward pass, on this thread alone; gradients add up in the weights, each under autograd's lock."""
+def _parts(batch: Sequence[Pair]) -> list[Sequence[Pair]]:
+    """A batch, in as many parts as keep each within PART_TOKENS, of one length, being sorted; a multiple of WORKERS, where there are so many examples."""
+    width = max(len(prompt) + len(answer) for prompt, answer in batch)
+    rounds = math.ceil(len(batch) / (WORKERS * max(1, PART_TOKENS // width)))
+    count = min(rounds * WORKERS, len(batch))
+    return [batch[at::count] for at in range(count)]
+
+
+def _gradient(model: Any, trained: Sequence[Tensor], pairs: Sequence[Pair]) -> tuple[float, tuple[Tensor, ...]]:
+    """One part's loss and gradients, on this thread alone."""
     torch.set_num_threads(1)
     with torch.autocast("cpu", torch.bfloat16):
         loss = _loss(model, pairs)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.item()
+    return loss.item(), torch.autograd.grad(loss, trained)
+
+
+def _add(trained: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """In the order of the parts, so that a model is the same from run to run."""
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
 def _loss(model: Any, pairs: Sequence[Pair]) -> Tensor:

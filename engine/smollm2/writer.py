@@ -13,7 +13,7 @@ from engine.pocket.corpus import documents
 from engine.prompts import END
 from engine.smollm2.fitting import Pair, Recipe, made
 
-RECIPE = Recipe("writer", steps=300, batch=16, rate=5e-4, seed=14)
+RECIPE = Recipe("writer", steps=150, batch=16, rate=5e-4, seed=14)
 MAX_TOKENS = 448
 """Longer documents are left out: one in twenty. The median program has 216 of SmolLM2's tokens, the prompt 124."""
 

@@ -3,7 +3,7 @@ import json
 import random
 import re
 import zipfile
-from itertools import islice
+from itertools import cycle, islice
 
 import pytest
 import torch
@@ -116,6 +116,33 @@ def test_loss_is_that_of_the_answer_tokens_alone_whatever_the_padding():
         labels = torch.tensor([[-100] * len(prompt) + answer])
         losses += [model(input_ids=ids, labels=labels).loss] * len(answer)
     assert torch.isclose(fitting._loss(model, pairs), torch.stack(losses).mean(), atol=1e-5)
+
+
+def pair(length):
+    return [5, 6, 7], [8 + at % 40 for at in range(length - 3)]
+
+
+@pytest.mark.parametrize(("batch", "length"), [(16, 448), (16, 100), (5, 700), (3, 2000), (1, 40)])
+def test_a_part_of_a_batch_is_bounded_and_every_example_is_in_one(batch, length):
+    pairs = [pair(length - at) for at in range(batch)]
+    parts = fitting._parts(pairs)
+    assert sorted(len(answer) for part in parts for _, answer in part) == sorted(len(a) for _, a in pairs)
+    assert all(len(part) == 1 or len(part) * length <= fitting.PART_TOKENS for part in parts)
+    assert len(parts) % fitting.WORKERS == 0 or len(parts) == batch
+
+
+def test_a_batch_in_more_parts_teaches_the_same(monkeypatch):
+    pairs, recipe = [pair(12) for _ in range(8)], fitting.Recipe("any", steps=2, batch=4, rate=1e-3, seed=1)
+    models = [llama() for _ in range(3)]
+    models[1].load_state_dict(models[0].state_dict())
+    models[2].load_state_dict(models[0].state_dict())
+    for model, tokens in ((models[0], 1024), (models[1], 12)):
+        monkeypatch.setattr(fitting, "PART_TOKENS", tokens)
+        fitting.fit(model, cycle(pairs), recipe)
+    whole, parted, before = (model.state_dict() for model in models)
+    for name, tensor in whole.items():
+        assert torch.allclose(tensor, parted[name], atol=2e-4), name
+    assert not torch.equal(whole["model.norm.weight"], before["model.norm.weight"])
 
 
 def test_an_expert_is_a_loadable_model_that_differs_from_its_seed_in_every_layer(tmp_path, train_data):

@@ -24,6 +24,7 @@ class LearnSection(Section):
     `start`: None: as the method has it. `pairs`, `min_certainty`, `chosen` to `pairs_per_chosen`: see `learning/pairs.py`. `keep` to `per_behaviour`:
     of rest-em. `precision`: of the products while it trains, over weights that stay as they are held; "auto": bfloat16 where the machine has units for
     it (AMX, or a GPU's), else float32. `sft`: weight of the chosen programs' own loss, a mean over tokens, beside that of the pairs (https://arxiv.org/abs/2404.19733).
+    `reference`: what the losses of pairs (and of kto) hold the model against: the version that an update starts from, or the untrained generator.
     `lora_rank` 0 trains all weights. `keep_as`: whether a version is a plain model or an adapter over the first one, which goes on to be trained;
     `checkpoints`: which versions stay in the run's folder.
     """
@@ -45,6 +46,7 @@ class LearnSection(Section):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     sft: Annotated[float, Field(ge=0.0)] = 0.0
     beta: Positive = 0.1
+    reference: Literal["start", "base"] = "start"
     learning_rate: Positive = 1e-3
     epochs: Positive = 2.0
     batch: Count = 8

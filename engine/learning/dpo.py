@@ -1,7 +1,7 @@
 """Direct preference optimisation (https://arxiv.org/abs/2305.18290) by TRL, with the loss variants that it has.
 
-The reference is the model that the update starts from. Its log-probabilities are taken once, before the first step: no second copy of a model is held, and an
-update of several epochs asks it once.
+The reference is the model that the update starts from, or by `learn.reference` the untrained one. Its log-probabilities are taken once, before the first step: no
+second copy of a model is held while it learns, and an update of several epochs asks it once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Dpo:
         """See `Method.lessons`."""
         pairs = choose_pairs(past, config.learn)
         if pairs:
-            yield Lesson(rows_of(pairs), dpo_trainer, record={"pairs": [_recorded(pair) for pair in pairs]})
+            yield Lesson(
+                rows_of(pairs), dpo_trainer, record={"pairs": [_recorded(pair) for pair in pairs]}, compares=True
+            )
 
 
 def rows_of(pairs: Sequence[Pair]) -> list[Row]:

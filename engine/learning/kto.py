@@ -41,7 +41,7 @@ class Kto:
             return
         rows = _mixed(good, bad, random.Random(past.seed))
         record = {"desirable": [c.number for c in good], "undesirable": [c.number for c in bad]}
-        yield Lesson(rows, kto_trainer, record=record, least_batch=LEAST_BATCH)
+        yield Lesson(rows, kto_trainer, record=record, least_batch=LEAST_BATCH, compares=True)
 
 
 def _mixed(good: Sequence[Candidate], bad: Sequence[Candidate], rng: random.Random) -> list[Row]:

@@ -46,6 +46,7 @@ class Lesson:
         held_out: for the loss that stops it early, where it has one.
         record: what the archive remembers of the choice; JSON.
         least_batch: smallest batch that the trainer takes.
+        compares: whether its loss holds the model against a reference.
     """
 
     rows: Sequence[Row]
@@ -53,6 +54,7 @@ class Lesson:
     held_out: Sequence[Row] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     least_batch: int = 1
+    compares: bool = False
 
 
 class Method(Protocol):

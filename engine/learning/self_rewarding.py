@@ -113,7 +113,7 @@ def _own_pairs(
         "own_judged": sum(points is not None for points in judged),
         "own_pairs": len(rows),
     }
-    return Lesson(rows, dpo_trainer, record=record)
+    return Lesson(rows, dpo_trainer, record=record, compares=True)
 
 
 def _row(prompt: str, completion: str) -> Row:

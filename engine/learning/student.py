@@ -4,6 +4,7 @@
 |---|---|---|
 | trained | a fresh LoRA adapter (alpha = rank), merged when kept; `lora_rank` 0: all weights | one adapter over the first generator, trained on |
 | reference of DPO and KTO | the model that the lesson starts from, asked before the first step | the same; a frozen copy of the adapter, for the gate's divergence |
+| with `reference` "base" | the untrained model, held beside it until it has been asked | the same |
 | a version on disk | a plain model folder | the adapter alone |
 
 What is not kept is undone by reading the version before again. For the gate's divergence alone that version is held beside the new one for a moment,
@@ -130,7 +131,9 @@ class Student:
                     processing_class=resident.tokenizer,
                     peft_config=_lora(section.lora_rank) if adapted else None,
                     callbacks=[_watching(check, history)],
+                    **self._reference(lesson),
                 )
+                trainer.ref_model = None  # it has been asked about every example by now
                 _silence(trainer)
                 resident.model = trainer.accelerator.unwrap_model(trainer.model)
                 try:
@@ -145,6 +148,20 @@ class Student:
         self._fresh, self._lessons = adapted and not self._lessons, self._lessons + 1
         figures = _figures(history, trainer.state, batch=self._batch, rate=rate, examples=len(lesson.rows))
         return {**figures, "precision": self._precision}
+
+    def _reference(self, lesson: Lesson) -> dict[str, Any]:
+        """For the trainer: the model that stands for what is not to be left, where that is not the one which the lesson starts from."""
+        starts_there = self._start == self._resident.base and not self._lessons
+        if not lesson.compares or self._section.reference == "start" or starts_there:
+            return {}
+        return {"ref_model": self._version(self._resident.base)}
+
+    def _version(self, folder: str) -> Any:
+        """Another model beside the resident one."""
+        dtype = str(self._resident.model.dtype).removeprefix("torch.")
+        other = ResidentModel(self._resident.base, device=self._device, dtype=dtype)
+        other.adopt(folder)
+        return other.model
 
     def _settle(self) -> None:
         """Make what an earlier lesson taught the model that the next one starts from."""
@@ -207,10 +224,8 @@ class Student:
         elif self._lessons == 1 and self._resident.has_adapter and REFERENCE in model.peft_config:
             yield lambda: _with_reference(model)
         else:
-            dtype = str(model.dtype).removeprefix("torch.")
-            other = ResidentModel(self._resident.base, device=self._device, dtype=dtype)
-            other.adopt(self._previous)
-            yield lambda: nullcontext(other.model)
+            other = self._version(self._previous)
+            yield lambda: nullcontext(other)
 
     def keep(self, target: Path) -> str:
         """Make the last attempt the generator: in memory, and as a version in `target`, whole or not at all; it is on the disk when this returns.

@@ -294,6 +294,7 @@ def test_the_first_lesson_is_what_was_measured_and_the_second_what_it_judged_its
     assert sum(first.record["deserved"].values()) == len(measured)
     assert (second.record["own_tasks"], second.record["own_programs"]) == (3, 12)
     assert second.record["own_pairs"] == len(second.rows) == 3
+    assert (first.compares, second.compares) == (False, True)
 
 
 def test_where_all_are_judged_alike_there_is_no_pair(

@@ -14,6 +14,7 @@ from engine.generators import LanguageModelGenerator
 from engine.learning import Lesson, Method, Past, method_named
 from engine.learning.account import update_lines
 from engine.learning.dpo import dpo_trainer
+from engine.learning.rest_em import sft_trainer
 from engine.records import Candidate, Outcome
 from tests.engine.conftest import candidate
 
@@ -48,6 +49,11 @@ def test_what_the_archive_remembers_is_json(method: Method) -> None:
     lesson = choose(method, Past({1: mixed()}, "fixed"))
     assert lesson.rows
     assert json.loads(json.dumps(lesson.record)) == lesson.record
+
+
+def test_what_is_held_against_a_reference_says_so(method: Method) -> None:
+    lesson = choose(method, Past({1: mixed()}, "fixed"))
+    assert lesson.compares == (lesson.trainer is not sft_trainer)
 
 
 @pytest.mark.parametrize("rows", [[], [candidate(1, None)], [candidate(1, 0.4)]], ids=["none", "failed", "one"])

@@ -31,8 +31,10 @@ BAD = "# Zero.\nimport torch\n\ndef merge_models(model_dict, device):\n    retur
 SHIPPED = str(locations.pocket_model("generator"))
 
 LESSONS = {
-    "dpo": Lesson([{"prompt": PROMPT, "chosen": GOOD, "rejected": BAD}] * 8, dpo_trainer),
-    "kto": Lesson([{"prompt": PROMPT, "completion": c, "label": c == GOOD} for c in (GOOD, BAD)] * 4, kto_trainer),
+    "dpo": Lesson([{"prompt": PROMPT, "chosen": GOOD, "rejected": BAD}] * 8, dpo_trainer, compares=True),
+    "kto": Lesson(
+        [{"prompt": PROMPT, "completion": c, "label": c == GOOD} for c in (GOOD, BAD)] * 4, kto_trainer, compares=True
+    ),
     "rest-em": Lesson(
         [{"prompt": PROMPT, "completion": GOOD}] * 8, sft_trainer, [{"prompt": PROMPT, "completion": GOOD}]
     ),
@@ -417,6 +419,32 @@ def test_of_all_weights_no_second_model_is_read(
     one.train(LESSONS[name], rate=1e-4, seed=3)
     one.forget()
     assert references == [None]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"keep_as": "adapter"}, {"lora_rank": 0}], ids=["merged", "adapter", "all weights"]
+)
+@pytest.mark.parametrize(("name", "trainer"), [("dpo", "DPOTrainer"), ("kto", "KTOTrainer")])
+def test_the_reference_is_the_version_before_or_the_untrained_model(
+    resident: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trainer: str, changes: dict
+) -> None:
+    import trl
+
+    train, held = getattr(trl, trainer).train, []
+    monkeypatch.setattr(
+        getattr(trl, trainer), "train", lambda self, *a, **k: held.append(self.ref_model) or train(self, *a, **k)
+    )
+    first = student(resident, tmp_path, name, **changes)
+    untouched = first.train(LESSONS[name], rate=1e-3, seed=3)["loss_first"]
+    first.keep(tmp_path / "1")
+    losses = {}
+    for reference in ("start", "base"):
+        one = student(resident, tmp_path, name, previous=tmp_path / "1", reference=reference, **changes)
+        losses[reference] = one.train(LESSONS[name], rate=1e-3, seed=3)["loss_first"]
+        one.forget()
+    assert losses["start"] == pytest.approx(untouched, abs=1e-3)  # nothing has moved yet
+    assert losses["base"] < untouched - 0.05  # what the first update taught counts
+    assert held == [None] * 3  # nobody holds a second model while it learns
 
 
 def test_kto_keeps_two_in_a_batch_whatever_the_memory(

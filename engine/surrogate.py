@@ -1,6 +1,6 @@
 """Dev scores foretold from what programs do: a Gaussian process over the sketches of scored programs (surrogate-assisted search, https://doi.org/10.1016/j.swevo.2011.05.001).
 
-Programs that answer the probes alike score alike: of the programs of an iteration, foretold from earlier ones alone, Spearman is 0.6 to 0.7 (benchmarks/LOG.md, 2026-11-23).
+Programs that answer the probes alike score alike: of the programs of an iteration, foretold from earlier ones alone, Spearman is 0.7 without training and 0.6 with dpo, 0.4 to 0.8 in single runs (benchmarks/LOG.md, 2026-11-23).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ the key, what was expected, what was got. Nothing here can switch on remote code
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -83,6 +84,15 @@ class GeneratorSection(Section):
     price_read: Annotated[float, Field(ge=0.0)] = 0.0
     price_written: Annotated[float, Field(ge=0.0)] = 0.0
 
+    @field_validator("base_url")
+    @classmethod
+    def _reachable(cls, url: str | None) -> str | None:
+        if url and not _is_web_address(url):
+            raise ValueError(
+                "a URL with http or https, a host and, if any, a port of 1 to 65535, as http://localhost:8000/v1"
+            )
+        return url
+
     @model_validator(mode="after")
     def _asked_in_its_terms(self) -> GeneratorSection:
         if self.kind == "endpoint" and self.top_k:
@@ -96,6 +106,16 @@ class GeneratorSection(Section):
     def temperature_in(self, iteration: int) -> float:
         """temperature / (1 + decay · (iteration − 1)), as in Self-Developing; iterations count from 1."""
         return self.temperature / (1 + self.temperature_decay * (iteration - 1))
+
+
+def _is_web_address(url: str) -> bool:
+    if not url.isprintable() or " " in url:  # the parser leaves out some of them, the client does not
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its port or its brackets
+        return False
 
 
 class PromptsSection(Section):

@@ -75,6 +75,36 @@ def test_a_mistake_is_one_line_that_names_the_key(setting: str, message: str) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:800O/v1",
+        "http://localhost:80000/v1",
+        "http://localhost:0/v1",
+        "localhost:8000/v1",
+        "ftp://localhost/v1",
+        "http:localhost:8000/v1",
+        "http://:8000/v1",
+        "http://[bad",
+        "http://local host/v1",
+        "http://localhost:8000/v1\n",
+    ],
+)
+def test_what_is_no_web_address_is_refused_before_anybody_is_asked(url: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"'generator\.base_url': expected a URL with http or https, a host"
+    ) as caught:
+        build_config({"generator": {"base_url": url}})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8000/v1", "https://api.example.com/v1", "HTTP://[::1]:1", "http://10.0.0.7/a/b?c=d", ""]
+)
+def test_a_web_address_stays_as_it_was_given(url: str) -> None:
+    assert build_config({"generator": {"base_url": url}}).generator.base_url == url
+
+
 def test_malformed_toml_names_the_file_and_place(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text("[campaign\nseed = 1\n")

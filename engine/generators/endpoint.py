@@ -3,12 +3,13 @@
 | what the server does | then |
 |---|---|
 | answers | the draft; tokens and cost are counted |
-| answers without text, or with nonsense | a draft without a program, which fails with its reason as any other |
+| answers without text, or with nonsense in its place | a draft without a program, which fails with its reason as any other |
+| sends what is no chat completion | the same for one of a batch, but it is not kept; where a whole batch has none, HostError: it is another server, or none |
 | rate limit (429), 408, 409, 5xx, time-out, lost connection | asked again `retries` times, with growing pauses, up to two minutes where the server asks for it |
 | … and again, or asks for more than that | HostError; what was answered is kept, and a resumed run asks for the rest only |
 | refuses the key, the model or the request (any other 4xx) | ConfigError at once |
 
-Every answer is kept by (model, prompt, sampling) as soon as it is there: nothing is paid twice, wherever the server has moved. The key is read from an environment variable and is
+Every chat completion is kept by (model, prompt, sampling) as soon as it is there: nothing is paid twice, wherever the server has moved. The key is read from an environment variable and is
 in no file, message or archive.
 """
 
@@ -51,7 +52,8 @@ class EndpointGenerator:
         replies: where answers are kept.
 
     Raises:
-        ConfigError: no URL, no key in the environment, or the client library is not installed.
+        ConfigError: no URL, no key in the environment or one that no request can carry, an address or a proxy that the client cannot use, or the client
+            library is not installed.
     """
 
     origin = "endpoint"
@@ -68,6 +70,10 @@ class EndpointGenerator:
             raise ConfigError(
                 f"generator.api_key_env: expected a key in the environment variable {section.api_key_env}, got none; export it, or set it to '' for a server without keys"
             )
+        if not all("!" <= character <= "~" for character in key):  # no header can carry another
+            raise ConfigError(
+                f"generator.api_key_env: expected a key of printable ASCII without spaces in the environment variable {section.api_key_env}, got one with other characters; copy it again and export it"
+            )
         try:
             import openai
         except ImportError as error:
@@ -76,26 +82,37 @@ class EndpointGenerator:
             ) from error
         self._openai: Any = openai
         self._secret = key if section.api_key_env else ""
-        self._client = openai.OpenAI(
-            base_url=section.base_url, api_key=key, max_retries=section.retries, timeout=section.timeout_seconds
-        )
+        try:
+            self._client = openai.OpenAI(
+                base_url=section.base_url, api_key=key, max_retries=section.retries, timeout=section.timeout_seconds
+            )
+        except Exception as error:  # those of httpx or httpx2, by version, and none of them is ours
+            raise ConfigError(
+                f"generator.base_url '{section.base_url}': expected an address that the client can use, got: {self._said(error)}; correct it, or the proxies that the environment names"
+            ) from None
 
     def write(self, places: Sequence[Sampling], tasks: Sequence[Task]) -> list[Draft]:
         """See `Generator.write`; `parallel` requests at a time.
 
         Raises:
             ConfigError: the server refuses the key, the model or the request.
-            HostError: it did not answer, however often it was asked.
+            HostError: it did not answer, however often it was asked, or with nothing that is a chat completion.
         """
         asked = [prompts.chat_form(task) for task in tasks]
         with ThreadPoolExecutor(self._section.parallel) as pool:
-            texts = list(pool.map(self._answer, asked, places))
+            replies = list(pool.map(self._answer, asked, places))
+        if not any("text" in reply for reply in replies):
+            raise HostError(
+                f"{self._where}: expected chat completions, got none in {len(replies)} replies, the first: {replies[0]['other']}; resume when it sends some, or with --set generator.base_url=URL where they are"
+            )
+        texts = [str(reply.get("text", "")) for reply in replies]
         return [
             Draft(prompt, text, prompts.extract_program(text), parents(task))
             for prompt, text, task in zip(asked, texts, tasks, strict=True)
         ]
 
-    def _answer(self, prompt: str, place: Sampling) -> str:
+    def _answer(self, prompt: str, place: Sampling) -> Mapping[str, Any]:
+        """See `_ask`; what has a text is kept."""
         request = {
             "model": self._section.model,
             "messages": [{"role": "user", "content": prompt}],
@@ -108,13 +125,19 @@ class EndpointGenerator:
         known = self._replies.reply(key)
         if known is None:
             known = self._ask(request)
-            self._replies.keep_reply(key, known)
-        return str(known["text"])
+            if "text" in known:
+                self._replies.keep_reply(key, known)
+        return known
+
+    @property
+    def _where(self) -> str:
+        return f"generator.base_url '{self._section.base_url}'"
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        where = f"generator.base_url '{self._section.base_url}'"
+        """A chat completion as it is kept (see `_read`), or the beginning of anything else, as "other"."""
+        where = self._where
         try:
-            reply = self._client.chat.completions.create(**request)
+            received = self._client.chat.completions.with_raw_response.create(**request)
         except self._openai.APIStatusError as error:
             status, said = error.status_code, self._said(error.message)
             if 400 <= status < 500 and status not in MENDED_BY_WAITING:
@@ -128,14 +151,22 @@ class EndpointGenerator:
             raise HostError(
                 f"{where}: expected an answer, got none (generator.retries {self._section.retries}): {self._said(error)}; resume when the server is back, or with --set generator.base_url=URL where it is now"
             ) from None
-        except (self._openai.APIError, ValueError):  # a body that is no JSON, or no text at all
+        except ValueError as error:  # before anything is sent
+            raise ConfigError(
+                f"{where}: expected a request that can be sent, got: {self._said(error)}; correct generator.model, or what the environment adds (OPENAI_ORG_ID and its like)"
+            ) from None
+        try:
+            reply = received.parse()
+        except (self._openai.APIError, ValueError):  # no JSON, or no text at all
             reply = None
+        if not isinstance(getattr(reply, "choices", None), list):
+            return {"other": self._said(received.text) or "nothing"}
         return _read(reply, self._section)
 
     def _said(self, words: object) -> str:
         """A server's own words in one line, without the key, which some repeat."""
-        line = " ".join(str(words).split())[:200]
-        return line.replace(self._secret, "…") if self._secret else line
+        line = " ".join(str(words).split())
+        return (line.replace(self._secret, "…") if self._secret else line)[:200]
 
     def tell(self, assessed: Sequence[Candidate]) -> None:
         """See `Generator.tell`."""
@@ -149,9 +180,8 @@ class EndpointGenerator:
 
 
 def _read(reply: Any, section: GeneratorSection) -> dict[str, Any]:
-    """Text, tokens and cost of a reply, whatever a server has put into it."""
-    choices = getattr(reply, "choices", None)
-    message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+    """Text, tokens and cost of a chat completion, whatever a server has put into it."""
+    message = getattr(reply.choices[0], "message", None) if reply.choices else None
     text = getattr(message, "content", None)
     usage = getattr(reply, "usage", None)
     tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}

@@ -75,51 +75,51 @@ def test_parents_and_their_scores_are_shown(serve) -> None:
     assert draft.parents == (candidate(7, 0.25).program.id,)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        said(""),
-        said(None),
-        said(17),
-        said("I cannot help with that."),
-        said("x", choices=[]),
-        said("x", choices=None),
-        said("x", usage=None, choices=[{"index": 0, "finish_reason": "stop", "message": None}]),
-        (200, b"<html>welcome</html>", {"Content-Type": "text/html"}),
-        (200, b"{}", {"Content-Type": "application/json"}),
-        (200, b"[1, 2]", {"Content-Type": "application/json"}),
-        said("x", choices={"a": 1}),
-        said("x", choices=17),
-        said("x", choices=["y"]),
-        (200, said(WEIGHTED_SUM)[1][:-40], {"Content-Type": "application/json"}),
-        (200, b'{"choices": "\xff\xfe"}', {"Content-Type": "application/json"}),
-        said("I cannot \ud800 say."),
-    ],
-    ids=[
-        "empty",
-        "null",
-        "number",
-        "refusal",
-        "no choices",
-        "null choices",
-        "no message",
-        "a page",
-        "{}",
-        "a list",
-        "choices by name",
-        "a number of choices",
-        "a choice of text",
-        "cut off",
-        "no UTF-8",
-        "half a surrogate",
-    ],
-)
+JSON = {"Content-Type": "application/json"}
+NO_PROGRAM = {
+    "empty": said(""),
+    "null": said(None),
+    "number": said(17),
+    "refusal": said("I cannot help with that."),
+    "no choices": said("x", choices=[]),
+    "no message": said("x", usage=None, choices=[{"index": 0, "finish_reason": "stop", "message": None}]),
+    "a choice of text": said("x", choices=["y"]),
+    "half a surrogate": said("I cannot \ud800 say."),
+}
+NO_COMPLETION = {
+    "null choices": said("x", choices=None),
+    "choices by name": said("x", choices={"a": 1}),
+    "a number of choices": said("x", choices=17),
+    "nothing": (200, b"", JSON),
+    "a page": (200, b"<html>welcome</html>", {"Content-Type": "text/html"}),
+    "{}": (200, b"{}", JSON),
+    "a list": (200, b"[1, 2]", JSON),
+    "cut off": (200, said(WEIGHTED_SUM)[1][:-40], JSON),
+    "no UTF-8": (200, b'{"choices": "\xff\xfe"}', JSON),
+    "an error that calls itself fine": (200, b'{"error": {"message": "no credit"}}', JSON),
+}
+
+
+@pytest.mark.parametrize("answer", [*NO_PROGRAM.values(), *NO_COMPLETION.values()], ids=[*NO_PROGRAM, *NO_COMPLETION])
 def test_nonsense_is_a_draft_without_a_program(serve, answer: Answer) -> None:
-    server = serve(lambda *_: answer)
+    server = serve(lambda request, _: answer if request["seed"] == 101 else said(WEIGHTED_SUM))
     kept = Kept()
-    assert write(opened(server.url, kept), 1) == [""]
+    assert write(opened(server.url, kept), 2) == [WEIGHTED_SUM.strip() + "\n", ""]
+    assert len(kept.replies) == (2 if answer in NO_PROGRAM.values() else 1)  # what is no answer is asked for again
     for reply in kept.replies.values():
         reply["text"].encode()  # it goes into the archive
+
+
+@pytest.mark.parametrize("answer", NO_COMPLETION.values(), ids=list(NO_COMPLETION))
+def test_a_server_without_a_single_completion_is_one_line_and_none_of_it_an_answer(serve, answer: Answer) -> None:
+    mended: list[bool] = []
+    server, kept = serve(lambda *_: said(WEIGHTED_SUM) if mended else answer), Kept()
+    with pytest.raises(HostError, match=r"got none in 2 replies, the first: .+; resume when it sends some") as caught:
+        write(opened(server.url, kept))
+    assert "\n" not in str(caught.value)
+    assert not kept.replies
+    mended.append(True)
+    assert write(opened(server.url, kept)) == [WEIGHTED_SUM.strip() + "\n"] * 2
 
 
 def test_tokens_and_cost_are_counted(serve) -> None:
@@ -180,12 +180,13 @@ def test_a_server_that_asks_for_more_than_two_minutes_is_not_waited_for(serve) -
     assert len(server.requests) == 1
 
 
-def test_a_key_that_the_server_repeats_is_in_no_message(serve) -> None:
-    body = json.dumps({"error": {"message": f"the key {KEY} is not known"}}).encode()
-    server = serve(lambda *_: (401, body, {"Content-Type": "application/json"}))
-    with pytest.raises(ConfigError, match="the key … is not known") as caught:
+@pytest.mark.parametrize("before", range(0, 200, 10))  # wherever the line is cut
+def test_a_key_that_the_server_repeats_is_in_no_message(serve, before: int) -> None:
+    body = json.dumps({"error": {"message": f"{before * 'x'}the key {KEY} is not known"}}).encode()
+    server = serve(lambda *_: (401, body, JSON))
+    with pytest.raises(ConfigError, match="the key … is not known" if before < 100 else "x") as caught:
         write(opened(server.url), 1)
-    assert KEY not in "".join(traceback.format_exception(caught.value))
+    assert KEY[:6] not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413, 422])
@@ -204,6 +205,37 @@ def test_without_a_url_or_a_key_it_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         opened("")
     monkeypatch.delenv("MERGEWRIGHT_TEST_KEY")
     with pytest.raises(ConfigError, match=r"got none; export it"):
+        opened("http://localhost:1/v1")
+
+
+@pytest.mark.parametrize("key", ["sk-abc…", "sk-abc\n", "sk abc", "sk-\udce9"], ids=ascii)
+def test_a_key_that_no_request_can_carry_is_one_line_without_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MERGEWRIGHT_TEST_KEY", key)
+    with pytest.raises(
+        ConfigError, match=r"expected a key of printable ASCII .* MERGEWRIGHT_TEST_KEY, got one"
+    ) as caught:
+        opened("http://localhost:1/v1")
+    told = "".join(traceback.format_exception(caught.value))
+    assert key.strip() not in told
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_the_environment_adds_to_a_request_is_no_answer_either(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-abc…")
+    server, kept = serve(lambda *_: said(WEIGHTED_SUM)), Kept()
+    with pytest.raises(ConfigError, match=r"expected a request that can be sent, got: .*OPENAI_ORG_ID") as caught:
+        write(opened(server.url, kept))
+    assert "\n" not in str(caught.value)
+    assert not kept.replies
+
+
+def test_an_address_or_a_proxy_that_the_client_cannot_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ConfigError, match=r"generator\.base_url 'http://999\.1\.1\.1/v1': expected an address .*; correct"
+    ):
+        opened("http://999.1.1.1/v1")
+    monkeypatch.setenv("http_proxy", "localhost:800O")
+    with pytest.raises(ConfigError, match=r"expected an address .*proxies that the environment names"):
         opened("http://localhost:1/v1")
 
 

@@ -33,6 +33,9 @@ from engine.records import Candidate, Sampling, Task
 MENDED_BY_WAITING = (408, 409, 429)
 """Of the 4xx; asking again does not mend the others."""
 
+MOST_TOKENS = 10**9
+"""In one answer; a server that counts more counts nothing."""
+
 
 class Replies(Protocol):
     """What a server has answered before; kept over processes."""
@@ -157,7 +160,7 @@ class EndpointGenerator:
             ) from None
         try:
             reply = received.parse()
-        except (self._openai.APIError, ValueError):  # no JSON, or no text at all
+        except (self._openai.APIError, ValueError, RecursionError):  # no JSON, no text at all, or too deep
             reply = None
         if not isinstance(getattr(reply, "choices", None), list):
             return {"other": self._said(received.text) or "nothing"}
@@ -185,7 +188,7 @@ def _read(reply: Any, section: GeneratorSection) -> dict[str, Any]:
     text = getattr(message, "content", None)
     usage = getattr(reply, "usage", None)
     tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
-    read, written = (count if isinstance(count, int) and count >= 0 else 0 for count in tokens.values())
+    read, written = (count if isinstance(count, int) and 0 <= count <= MOST_TOKENS else 0 for count in tokens.values())
     return {
         "text": text.encode("utf-8", "replace").decode()
         if isinstance(text, str)

@@ -85,6 +85,8 @@ NO_PROGRAM = {
     "no message": said("x", usage=None, choices=[{"index": 0, "finish_reason": "stop", "message": None}]),
     "a choice of text": said("x", choices=["y"]),
     "half a surrogate": said("I cannot \ud800 say."),
+    "more tokens than a cost can count": said("x", usage={"prompt_tokens": 10**400, "completion_tokens": 10**30}),
+    "fewer tokens than none": said("x", usage={"prompt_tokens": -1, "completion_tokens": None}),
 }
 NO_COMPLETION = {
     "null choices": said("x", choices=None),
@@ -94,6 +96,8 @@ NO_COMPLETION = {
     "a page": (200, b"<html>welcome</html>", {"Content-Type": "text/html"}),
     "{}": (200, b"{}", JSON),
     "a list": (200, b"[1, 2]", JSON),
+    "a list in lists": (200, 5000 * b"[" + 5000 * b"]", JSON),
+    "a list that never ends": (200, 100_000 * b"[", JSON),
     "cut off": (200, said(WEIGHTED_SUM)[1][:-40], JSON),
     "no UTF-8": (200, b'{"choices": "\xff\xfe"}', JSON),
     "an error that calls itself fine": (200, b'{"error": {"message": "no credit"}}', JSON),
@@ -108,6 +112,7 @@ def test_nonsense_is_a_draft_without_a_program(serve, answer: Answer) -> None:
     assert len(kept.replies) == (2 if answer in NO_PROGRAM.values() else 1)  # what is no answer is asked for again
     for reply in kept.replies.values():
         reply["text"].encode()  # it goes into the archive
+        assert 0.0 <= reply["cost"] < 1.0
 
 
 @pytest.mark.parametrize("answer", NO_COMPLETION.values(), ids=list(NO_COMPLETION))

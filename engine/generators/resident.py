@@ -61,14 +61,16 @@ class ResidentModel:
 
         Raises:
             RunError: the folder is gone, or is no version of this model.
+            BenchmarkError: the memory does not suffice.
         """
         folder = self.folder_of(folder)
         try:
-            if (Path(folder) / ADAPTER_FILE).is_file():
-                self._adopt_adapter(folder)
-            elif folder != self._holds or self.has_adapter:
-                self.without_adapter()
-                self._adopt_weights(folder)
+            with memory_for(f"generator '{folder}'", "free some and resume"):
+                if (Path(folder) / ADAPTER_FILE).is_file():
+                    self._adopt_adapter(folder)
+                elif folder != self._holds or self.has_adapter:
+                    self.without_adapter()
+                    self._adopt_weights(folder)
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
             raise RunError(
                 f"generator '{folder}': expected a version of '{self.base}', got: {str(error).splitlines()[0][:160]}; restore the folder"
@@ -77,9 +79,14 @@ class ResidentModel:
         self.model.eval()
 
     def plain_weights(self) -> dict[str, torch.Tensor]:
-        """All weights by name, an adapter's share in them; the model has none afterwards."""
+        """All weights by name, an adapter's share in them; the model has none afterwards.
+
+        Raises:
+            BenchmarkError: the memory does not suffice.
+        """
         if self.has_adapter:
-            self.model = self.model.merge_and_unload()
+            with memory_for("merging the generator's adapter", "free some and resume"):
+                self.model = self.model.merge_and_unload()
             restored(self.model)
             self.touched()
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}

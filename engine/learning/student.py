@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.host import is_want_of_memory
+from benchmarks.host import is_want_of_memory, memory_for
 from engine.config_learning import LearnSection
 from engine.errors import HostError
 from engine.generators import ResidentModel
@@ -36,6 +36,7 @@ from engine.whole_file import move_whole
 
 WARM_UP = 2
 FEW_STEPS = 10  # below, the warm-up's first step, whose rate is 0, would be a waste
+AGAIN = "free some and resume: the training is repeated"
 REFERENCE = "ref"  # the name that TRL gives to the frozen copy of an adapter
 
 
@@ -235,10 +236,11 @@ class Student:
 
         Raises:
             HostError: it cannot be written.
+            BenchmarkError: the memory does not suffice.
         """
         resident, made = self._resident, self._work / "model"
-        self._settle()
-        with _disk_for(target):
+        with memory_for("keeping the trained generator", AGAIN), _disk_for(target):
+            self._settle()
             resident.model.save_pretrained(made)
             _save_tokenizer(resident.tokenizer, made)
             digest = weights_hash(made.glob("*.safetensors"))

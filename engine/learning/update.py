@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.host import memory_for
 from engine import rundir
 from engine.bench import Bench
 from engine.evaluating import thread_count
@@ -20,7 +21,7 @@ from engine.learning.gate import Probe, divergence, probe, refusals
 from engine.learning.lesson import Lesson
 from engine.learning.methods import method_named
 from engine.learning.pairs import Past
-from engine.learning.student import Student
+from engine.learning.student import AGAIN, Student
 from engine.records import Sampling, Task
 from engine.store import Store
 from engine.suites import describe, weights_of
@@ -129,7 +130,7 @@ class Update:
             return None, []
         drafts = self._drafts(iteration)
         after = self._probe(drafts, known)
-        with student.before() as switch:
+        with memory_for("comparing the generator with the version before", AGAIN), student.before() as switch:
             kl = divergence(lambda: nullcontext(self.generator.resident.model), switch, self._tokens(drafts))
         if not math.isfinite(kl):
             return after, ["its probabilities are no numbers any more"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks import BenchmarkError
 from engine import locations
 from engine.config import GeneratorSection
 from engine.errors import RunError
@@ -61,6 +63,21 @@ def test_a_version_that_lacks_a_tensor_is_none(resident: ResidentModel, version:
     save_file(tensors, version / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(RunError, match=r"no tensor 'model\.norm\.weight'"):
         resident.adopt(str(version))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["GPU", "mapping"])
+def test_want_of_memory_for_a_version_is_not_taken_for_a_broken_folder(
+    resident: ResidentModel, version: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def scarce(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "safe_open", scarce)
+    with pytest.raises(BenchmarkError, match=r"expected enough memory, got none .*; free some and resume$"):
+        resident.adopt(str(version))
+    resident.model = SimpleNamespace(peft_config={}, merge_and_unload=scarce)
+    with pytest.raises(BenchmarkError, match=r"merging the generator's adapter: expected enough memory"):
+        resident.plain_weights()
 
 
 def test_no_more_are_decoded_together_than_the_campaign_says(monkeypatch: pytest.MonkeyPatch) -> None:

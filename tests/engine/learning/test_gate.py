@@ -11,7 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from peft.tuners.lora import LoraModel
 
+from benchmarks import BenchmarkError
 from engine import locations
 from engine.config import CampaignConfig
 from engine.config_file import build_config
@@ -213,6 +215,28 @@ def test_probabilities_that_are_no_numbers_are_taken_back(tmp_path: Path, monkey
     assert report["attempts"][0]["refused"] == ["its probabilities are no numbers any more"]
     assert not report["trained"]
     json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.parametrize("when", ["compared", "merged", "written"])
+def test_want_of_memory_after_the_training_is_one_line_and_the_training_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def scarce(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with updating(tmp_path, config(gate={"programs": 2, "repeats": 1.0, "kl": 9.0}), ROWS) as update:
+        with monkeypatch.context() as patch:
+            place, name = {
+                "compared": (module, "divergence"),
+                "merged": (LoraModel, "merge_and_unload"),
+                "written": (type(update.generator.resident.model), "save_pretrained"),
+            }[when]
+            patch.setattr(place, name, scarce)
+            with pytest.raises(BenchmarkError, match="free some and resume: the training is repeated") as caught:
+                update.run(1, SHIPPED)
+        assert "\n" not in str(caught.value)
+        assert not list((tmp_path / "generators").iterdir())
+        assert update.run(1, SHIPPED)["trained"]
 
 
 @pytest.mark.parametrize("rows", [[], [candidate(1, 0.3)], [candidate(i, 0.3) for i in range(1, 9)]], ids=len)

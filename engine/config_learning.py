@@ -110,7 +110,7 @@ class JudgeSection(Section):
 
 class GateSection(Section):
     """When an update of the generator is taken back (`engine/learning/gate.py`): bounds on a probe of `programs` with the fixed prompt,
-    sampled as in the iteration to come.
+    sampled as in the iteration to come. 0 of them: only an update that leaves no language model is taken back.
 
     `valid_drop`: the share that works may fall by so much, and to a quarter of what it was. `distinct`: least share of the working ones that behave differently. `repeats`: largest
     share of exact repeats. `kl`: largest divergence from the version before, nats a token. `retries`: each at half the learning rate.

@@ -2,10 +2,12 @@
 
 After each update a fixed number of programs is written with the fixed prompt and the same seeds, before and after, and run on the probe tensors:
 nothing is scored. The divergence is that of the new generator from the one before, over whole distributions, at every token of what the new one wrote.
+A model that is none any more is taken back before anything is written, and where nothing is to be (`broken`).
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
@@ -22,6 +24,8 @@ from sandbox import ExecutionResult
 
 LEAST_OF_BEFORE = 0.25
 """Share of what worked before that has to work after, of a generator whose programs seldom work."""
+
+NO_NUMBERS = "its probabilities are no numbers any more"
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,24 @@ def divergence(after: Switch, before: Switch, texts: Sequence[tuple[Sequence[int
         tokens += len(written)
     mean = total / max(1, tokens)
     return 0.0 if mean < 0.0 else mean  # rounding; no number stays no number
+
+
+@torch.no_grad()
+def broken(model: Any, prompt: Sequence[int]) -> list[str]:
+    """Why a model is none any more, whatever it may write; none: it is one.
+
+    Args:
+        prompt: token ids, three at least and not all the same.
+    """
+    ends = (end for weights in model.parameters() for end in weights.aminmax())  # of no numbers neither is one
+    if not all(math.isfinite(end) for end in ends):
+        return ["its weights are no numbers any more"]
+    found = _log_probabilities(model, prompt[:1], prompt[1:])
+    if not found.isfinite().all():
+        return [NO_NUMBERS]
+    if (found == found[0]).all():  # a norm of numbers whose squares are none is 0, and so is all that follows
+        return ["it goes on in the same way whatever it has read"]
+    return []
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from engine.bench import Bench
 from engine.evaluating import thread_count
 from engine.generators import Draft, LanguageModelGenerator
 from engine.hashing import derived_seed
-from engine.learning.gate import Probe, divergence, probe, refusals
+from engine.learning.gate import NO_NUMBERS, Probe, broken, divergence, probe, refusals
 from engine.learning.lesson import Lesson
 from engine.learning.methods import method_named
 from engine.learning.pairs import Past
@@ -126,14 +126,16 @@ class Update:
         """What the trained generator writes, and why it is refused."""
         if trained[-1]["loss_last"] is None:
             return None, ["the loss was no number any more"]
-        if before is None:
-            return None, []
+        with memory_for("looking at the trained generator", AGAIN):
+            reasons = broken(self.generator.resident.model, self._prompt_tokens())
+        if reasons or before is None:
+            return None, reasons
         drafts = self._drafts(iteration)
         after = self._probe(drafts, known)
         with memory_for("comparing the generator with the version before", AGAIN), student.before() as switch:
             kl = divergence(lambda: nullcontext(self.generator.resident.model), switch, self._tokens(drafts))
         if not math.isfinite(kl):
-            return after, ["its probabilities are no numbers any more"]
+            return after, [NO_NUMBERS]
         after = replace(after, kl=kl)
         return after, refusals(self.bench.config.gate, before, after)
 
@@ -152,6 +154,10 @@ class Update:
 
     def _probe(self, drafts: list[Draft], known: set[str]) -> Probe:
         return probe(drafts, self.bench.probe, known)
+
+    def _prompt_tokens(self) -> list[int]:
+        ((prompt, _),) = self._tokens([Draft(self.generator.forms.prompt(Task()), "", "")])
+        return prompt
 
     def _tokens(self, drafts: list[Draft]) -> list[tuple[list[int], list[int]]]:
         tokenizer, begun = self.generator.resident.tokenizer, self.generator.forms.special_tokens

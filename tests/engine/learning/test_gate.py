@@ -21,7 +21,7 @@ from engine.config_learning import GateSection
 from engine.generators import Draft, LanguageModelGenerator
 from engine.learning import Update
 from engine.learning import update as module
-from engine.learning.gate import Probe, divergence, probe, refusals
+from engine.learning.gate import Probe, broken, divergence, probe, refusals
 from engine.records import Candidate
 from engine.stages import Stages
 from engine.store import Store
@@ -100,6 +100,36 @@ def test_divergence_is_nats_a_token_from_the_new_to_the_old() -> None:
     assert divergence(lambda: nullcontext(new), lambda: nullcontext(new), texts) == 0.0
     broken = Fixed(float("nan"))
     assert math.isnan(divergence(lambda: nullcontext(broken), lambda: nullcontext(old), texts))
+
+
+class Reading(torch.nn.Module):
+    """A language model of two tokens that repeats the last one as likely as it is told, and has a weight that counts for nothing here."""
+
+    def __init__(self, share: float, weight: float = 3e38) -> None:
+        super().__init__()
+        self.share, self.weight = (
+            torch.nn.Parameter(torch.tensor(share)),
+            torch.nn.Parameter(torch.tensor([1.0, weight])),
+        )
+
+    def forward(self, input_ids: torch.Tensor, logits_to_keep: int) -> SimpleNamespace:
+        again = torch.nn.functional.one_hot(input_ids[:, -logits_to_keep:], 2)
+        return SimpleNamespace(logits=torch.where(again > 0, self.share, 1 - self.share).log())
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Reading(0.9), None),
+        (Reading(0.9, math.inf), "its weights are no numbers any more"),
+        (Reading(0.9, -math.inf), "its weights are no numbers any more"),
+        (Reading(0.9, math.nan), "its weights are no numbers any more"),
+        (Reading(1.5), "its probabilities are no numbers any more"),
+        (Reading(0.5), "it goes on in the same way whatever it has read"),
+    ],
+)
+def test_a_model_that_is_none_any_more_is_told_without_a_probe(model: Reading, reason: str | None) -> None:
+    assert broken(model, [0, 1, 0]) == ([reason] if reason else [])
 
 
 class Archive(Store):
@@ -237,6 +267,23 @@ def test_want_of_memory_after_the_training_is_one_line_and_the_training_can_be_r
         assert "\n" not in str(caught.value)
         assert not list((tmp_path / "generators").iterdir())
         assert update.run(1, SHIPPED)["trained"]
+
+
+@pytest.mark.parametrize("programs", [0, 2])
+def test_a_last_step_that_wrecks_the_weights_is_taken_back_with_and_without_a_gate(
+    tmp_path: Path, programs: int
+) -> None:
+    one_step = {"learning_rate": 1e30, "lora_rank": 0, "epochs": 1.0, "batch": 8}  # its loss is that of before the step
+    with updating(tmp_path, config(learn=one_step, gate={"programs": programs, "retries": 0}), ROWS) as update:
+        before = weights(update)
+        report = update.run(1, SHIPPED)
+        after = weights(update)
+    (attempt,) = report["attempts"]
+    assert attempt["lessons"][0]["loss_last"] is not None
+    assert attempt["refused"] == ["it goes on in the same way whatever it has read"]  # 0, for the norms overflow
+    assert (attempt["probe"], report["trained"]) == (None, False)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not list((tmp_path / "generators").iterdir())
 
 
 @pytest.mark.parametrize("rows", [[], [candidate(1, 0.3)], [candidate(i, 0.3) for i in range(1, 9)]], ids=len)

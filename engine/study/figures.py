@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from engine.study.over_seeds import OverSeeds, over_seeds
+from engine.study.over_seeds import HOLDS_FROM, OverSeeds, over_seeds
 
 Results = Mapping[str, Any]
 
 COLOURS = ("#6b7280", "#1d4ed8", "#b45309", "#047857", "#9d174d", "#6d28d9", "#0e7490", "#4d7c0f", "#be123c", "#374151")
 """Of methods, in the order of the study: dark enough on white, and apart in lightness too."""
 BINS = 25
-DRAWN_FROM = 3
-"""Seeds from which an interval is drawn: that of two is as wide as the figure, and stands in the table."""
 
 
 def figures(results: Results) -> dict[str, str]:
@@ -64,14 +62,13 @@ def _histograms(results: Results) -> str:
 
 
 def _best_so_far(results: Results) -> str:
-    """The best dev score after so many programs: mean over seeds, with its 95 % interval."""
+    """The best dev score after so many programs: mean over seeds, with its 95 % interval; from where every run that scores anything has one, so that no mean falls because a run joins it."""
     with _drawn(1, 1, (7.2, 3.8)) as (axes, svg):
         axis = axes[0][0]
         for method in results["methods"]:
-            curves = [run["best_so_far"] for run in _runs(results, method)]
-            length = min(map(len, curves), default=0)
-            points = [over_seeds([curve[at] for curve in curves]) for at in range(length)]
-            _band(axis, range(1, length + 1), points, method, _colour(results, method))
+            curves = [c for run in _runs(results, method) if (c := run["best_so_far"]) and c[-1] is not None]
+            points = [over_seeds([] if None in seeds else seeds) for seeds in zip(*curves, strict=False)]
+            _band(axis, range(1, len(points) + 1), points, method, _colour(results, method))
         axis.set_xlabel("programs written")
         axis.set_ylabel("best dev score so far, %")
         axis.set_ylim(bottom=_floor(results))
@@ -97,7 +94,7 @@ def _by_iteration(results: Results) -> str:
                         for run in _runs(results, method)
                         if iteration in run["iterations"]
                     ]
-                    points.append(over_seeds([value for value in found if value is not None]))
+                    points.append(over_seeds(found))
                 _band(
                     axis, [int(i) for i in _iterations(results)], points, method, _colour(results, method), marker="o"
                 )
@@ -127,15 +124,15 @@ def _held_out(results: Results) -> str:
                     if arena["runs"].get(f"{method}-{run['seed']}")
                 ]
                 values = [value for value in values if value is not None]
-                if name not in results["methods"][method]:
+                found = OverSeeds(**results["methods"][method][name])
+                if found.mean is None:
                     continue
-                mean = OverSeeds(**results["methods"][method][name])
-                low, high = _interval(mean)
+                low, high = _interval(found)
                 axis.plot(np.array(values) * 100, [row] * len(values), ".", color=_colour(results, method), alpha=0.5)
                 axis.errorbar(
-                    mean.mean * 100,
+                    found.mean * 100,
                     row,
-                    xerr=[[100 * (mean.mean - low)], [100 * (high - mean.mean)]],
+                    xerr=[[100 * (found.mean - low)], [100 * (high - found.mean)]],
                     fmt="o",
                     color=_colour(results, method),
                     capsize=3,
@@ -143,7 +140,9 @@ def _held_out(results: Results) -> str:
             human = arena["human"]
             axis.axvline(100 * human["value"], color="black", lw=1, ls="--")
             axis.text(100 * human["value"], -0.75, f" {human['name']}", fontsize=8, va="center")
-            axis.set_yticks(range(len(methods)), methods, fontsize=8)
+            axis.set_yticks(
+                range(len(methods)), [m + some_of(results["methods"][m][name]) for m in methods], fontsize=8
+            )
             axis.set_ylim(len(methods) - 0.5, -1.0)
             axis.set_title(f"{title}, n = {arena['problems']}", fontsize=9)
             axis.set_xlabel("right, %", fontsize=8)
@@ -153,23 +152,28 @@ def _held_out(results: Results) -> str:
 def _band(
     axis: Any,
     x: Sequence[int] | range,
-    points: Sequence[OverSeeds | None],
+    points: Sequence[OverSeeds],
     label: str,
     colour: str,
     marker: str | None = None,
 ) -> None:
-    kept = [(at, one) for at, one in zip(x, points, strict=True) if one is not None]
-    places = [at for at, _ in kept]
-    axis.plot(places, [100 * one.mean for _, one in kept], color=colour, lw=1.6, marker=marker, ms=4, label=label)
-    low, high = zip(*(_interval(one) for _, one in kept), strict=True) if kept else ((), ())
+    kept = [(at, 100 * one.mean, *_interval(one)) for at, one in zip(x, points, strict=True) if one.mean is not None]
+    places, means, low, high = zip(*kept, strict=True) if kept else ((), (), (), ())
+    axis.plot(places, means, color=colour, lw=1.6, marker=marker, ms=4, label=label)
     axis.fill_between(places, [100 * x for x in low], [100 * x for x in high], color=colour, alpha=0.12, lw=0)
 
 
 def _interval(one: OverSeeds) -> tuple[float, float]:
-    """As drawn: nothing where there are too few seeds, and no share below 0 or above 1."""
-    if one.low is None or one.high is None or one.n < DRAWN_FROM:
+    """As drawn, of a mean that is there: nothing where there are too few seeds, and no share below 0 or above 1."""
+    assert one.mean is not None
+    if one.low is None or one.high is None or one.n < HOLDS_FROM:
         return one.mean, one.mean
     return max(0.0, one.low), min(1.0, one.high)
+
+
+def some_of(found: Mapping[str, Any]) -> str:
+    """Of how many seeds a mean is, in words; nothing where every seed has a value."""
+    return "" if found["n"] == found["of"] else f" ({found['n']} of {found['of']} seeds)"
 
 
 def _runs(results: Results, method: str) -> list[Mapping[str, Any]]:
@@ -189,7 +193,7 @@ def _floor(results: Results) -> float:
     starts = [
         run["best_so_far"][len(run["best_so_far"]) // 10] for run in results["runs"].values() if run["best_so_far"]
     ]
-    return max(0.0, 100 * min(starts, default=0.0) - 2.0)
+    return max(0.0, 100 * min((start for start in starts if start is not None), default=0.0) - 2.0)
 
 
 @contextmanager

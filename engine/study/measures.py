@@ -69,10 +69,11 @@ def top_decile(scores: Sequence[float]) -> float | None:
     return fmean(scores[: math.ceil(TOP * len(scores))]) if scores else None
 
 
-def best_so_far(candidates: Sequence[Candidate]) -> list[float]:
-    """The best dev score after each written program; 0 before the first score."""
-    best, curve = 0.0, []
+def best_so_far(candidates: Sequence[Candidate]) -> list[float | None]:
+    """The best dev score after each written program; None before the first score."""
+    best: float | None = None
+    curve = []
     for candidate in sorted(candidates, key=lambda c: c.number):
-        best = max(best, candidate.score or 0.0)
+        best = max((score for score in (best, candidate.score) if score is not None), default=None)
         curve.append(best)
     return curve

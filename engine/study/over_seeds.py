@@ -5,6 +5,9 @@ seeds they are wide, and they are meant to be. What is measured on held-out prob
 other means however many seeds there were. There the interval is that of two crossed random effects, seeds and problems (Clark 1973,
 https://doi.org/10.1016/S0022-5371(73)80014-3): the variances of both means add up, less what both count. The p-value is of the seeds alone and
 makes no assumption on the distribution: signs are flipped in all ways.
+
+A seed whose run has no value, because no program of it worked or because the program broke on other experts, gets no number in its place: a failure is never a score, not 0 either, since whoever applies
+such a program gets no model at all. The mean is then of the other seeds and flatters the method, so it always says of how many it is (`n` of `of`), and nothing holds by it.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ Value = float | ByProblem
 
 LEVEL = 0.95
 ROUNDING = 1e-12  # of shares: differences that are equal on paper
+HOLDS_FROM = 3
+"""Seeds from which an interval is drawn, and may say that a difference holds: that of two hangs on one number alone."""
 MAX_FLIPS = 16
 """Seeds up to which all signs are tried: 65,536 ways."""
 
@@ -35,22 +40,25 @@ class OverSeeds:
     """A mean over seeds.
 
     Attributes:
-        mean: of the seeds' values.
+        mean: of the seeds' values; None where no seed has one.
         low, high: 95 % interval; None with fewer than two seeds, and where all seeds agree and nothing is known by problem: they say nothing of their spread.
-        n: seeds.
+        n: seeds that have a value.
+        of: seeds in all.
         problems: on which the interval holds the chance of the draw; None: of the seeds alone.
     """
 
-    mean: float
+    mean: float | None
     low: float | None
     high: float | None
     n: int
+    of: int
     problems: int | None = None
 
     @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+    def holds(self) -> bool:
+        """Whether the interval lies on one side of 0, over HOLDS_FROM seeds or more, none of them without a value."""
+        beyond = self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        return beyond and HOLDS_FROM <= self.n == self.of
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ class PairedOverSeeds:
 
     Attributes:
         difference: of the first less the second.
-        p: two-sided, of the mean over all flips of signs; 1 / 2^(n−1) at the least, None with more than MAX_FLIPS seeds.
-        seeds: those that both have.
+        p: two-sided, of the mean over all flips of signs; 1 / 2^(n−1) at the least, None with more than MAX_FLIPS seeds or none.
+        seeds: those of which both have a value.
     """
 
     difference: OverSeeds
@@ -68,30 +76,31 @@ class PairedOverSeeds:
     seeds: tuple[int, ...]
 
 
-def over_seeds(values: Sequence[Value], weights: Sequence[float] = ()) -> OverSeeds | None:
-    """Mean and interval; None without a value.
+def over_seeds(values: Sequence[Value | None], weights: Sequence[float] = ()) -> OverSeeds:
+    """Mean and interval.
 
     Args:
-        values: of the seeds: all numbers, or all by problem.
+        values: of the seeds: all numbers, or all by problem; None of a seed that has none.
         weights: of the problems; any scale.
     """
-    n = len(values)
+    of, known = len(values), [value for value in values if value is not None]
+    n = len(known)
     if n == 0:
-        return None
-    means = [mean_of(value, weights) for value in values]
+        return OverSeeds(None, None, None, 0, of)
+    means = [mean_of(value, weights) for value in known]
     mean = fmean(means)
-    problems = len(weights) if isinstance(values[0], np.ndarray) else None
+    problems = len(weights) if isinstance(known[0], np.ndarray) else None
     if n == 1:
-        return OverSeeds(mean, None, None, 1, problems)
+        return OverSeeds(mean, None, None, 1, of, problems)
     of_seeds = stdev(means) ** 2 / n if stdev(means) >= ROUNDING else 0.0
     if problems is None:
         variance, freedom = of_seeds, n - 1.0
     else:
-        variance, freedom = _crossed(np.stack([np.asarray(v) for v in values]), weights, of_seeds)
+        variance, freedom = _crossed(np.stack([np.asarray(v) for v in known]), weights, of_seeds)
     if variance <= 0:
-        return OverSeeds(mean, None, None, n, problems)
+        return OverSeeds(mean, None, None, n, of, problems)
     half = float(student.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
-    return OverSeeds(mean, mean - half, mean + half, n, problems)
+    return OverSeeds(mean, mean - half, mean + half, n, of, problems)
 
 
 def mean_of(value: Value, weights: Sequence[float]) -> float:
@@ -119,20 +128,18 @@ def _crossed(table: ByProblem, weights: Sequence[float], of_seeds: float) -> tup
 
 
 def paired(
-    first: Mapping[int, Value], second: Mapping[int, Value], weights: Sequence[float] = ()
-) -> PairedOverSeeds | None:
-    """The paired difference of two methods; `first` and `second` are values by seed. None where they share no seed."""
-    seeds = tuple(sorted(first.keys() & second.keys()))
-    differences: list[Value] = [first[seed] - second[seed] for seed in seeds]
-    found = over_seeds(differences, weights)
-    return (
-        None if found is None else PairedOverSeeds(found, _flipped([mean_of(d, weights) for d in differences]), seeds)
-    )
+    first: Mapping[int, Value | None], second: Mapping[int, Value | None], weights: Sequence[float] = ()
+) -> PairedOverSeeds:
+    """The paired difference of two methods on the seeds that both have; `first` and `second` are values by seed, None of a seed that has none."""
+    both = {seed: (first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
+    known = {seed: one - other for seed, (one, other) in both.items() if one is not None and other is not None}
+    found = over_seeds([known.get(seed) for seed in both], weights)
+    return PairedOverSeeds(found, _flipped([mean_of(d, weights) for d in known.values()]), tuple(known))
 
 
 def _flipped(differences: Sequence[float]) -> float | None:
     n = len(differences)
-    if n > MAX_FLIPS:
+    if not 0 < n <= MAX_FLIPS:
         return None
     seen = abs(sum(differences)) * (1 - 1e-12)
     ways = itertools.product((1, -1), repeat=n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from engine.errors import HostError
-from engine.study.figures import figures
+from engine.study.figures import figures, some_of
 from engine.whole_file import write_whole
 
 Results = Mapping[str, Any]
 
 TITLES = {
-    "by-iteration": "By iteration: mean over seeds, 95 % interval where there are three seeds or more",
+    "by-iteration": "By iteration: mean over the seeds that have a value, 95 % interval where there are three or more",
     "histograms": "Dev scores of all scored programs, by iteration",
-    "best-so-far": "Best dev score after so many programs: mean over seeds, 95 % interval where there are three seeds or more",
-    "held-out": "The program first on dev of every run, on problems that no run met: each seed, mean, and 95 % interval over seeds and problems where there are three seeds or more; dashed: the human-made merge first on dev",
+    "best-so-far": "Best dev score after so many programs: mean over the seeds that have one, 95 % interval where there are three or more",
+    "held-out": "The program first on dev of every run, on problems that no run met: each seed that has one, their mean, and 95 % interval over seeds and problems where there are three or more; dashed: the human-made merge first on dev",
 }
 
 
@@ -45,11 +46,12 @@ def write_report(results: Results, out: Path) -> Path:
 
 def _page(results: Results, drawn: Mapping[str, str]) -> str:
     environment = Environment(loader=PackageLoader("engine.study"), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"percent": _percent, "points": _points, "chance": _chance}
+    environment.filters |= {"percent": _percent, "points": _points, "chance": _chance, "mean": _mean}
     measured = list(dict.fromkeys(name for values in results["methods"].values() for name in values))
     plain = list(dict.fromkeys(name for values in results["plain"].values() for name in values))
+    seeds = Counter(run["method"] for run in results["runs"].values())
     page: str = environment.get_template("report.html").render(
-        results=results, drawn=drawn, titles=TITLES, measured=measured, plain=plain
+        results=results, drawn=drawn, titles=TITLES, measured=measured, plain=plain, seeds=seeds
     )
     return page
 
@@ -62,7 +64,8 @@ def lines(results: Results) -> list[str]:
             f"{one['better']} against {one['than']}, mean over seeds [95 %, held-out and transfer over problems too], p by flipping signs:"
         )
         for name, found in one["differences"].items():
-            text.append(f"  {name:44s} {_points(found):28s} p = {_chance(found['p'])}, n = {found['n']}")
+            missing = f" of {found['of']} seeds, so nothing holds" if found["n"] < found["of"] else ""
+            text.append(f"  {name:44s} {_points(found):28s} p = {_chance(found['p'])}, n = {found['n']}{missing}")
     human = results["held_out"]["human"]
     text.append(
         f"Human-made merge first on dev: {human['name']}, held-out {_percent(human['value'])} %, {results['held_out']['evaluations']} dev evaluations spent on all"
@@ -74,8 +77,17 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
+def _mean(found: Mapping[str, Any], form: str = "%.1f", times: float = 100) -> str:
+    """A mean over seeds with its interval, and of how many seeds it is where some have no value."""
+    mean, low, high = ("–" if found[key] is None else form % (times * found[key]) for key in ("mean", "low", "high"))
+    interval = "" if found["low"] is None else f" [{low}, {high}]"
+    return f"{mean}{interval}{some_of(found)}"
+
+
 def _points(found: Mapping[str, Any], key: str = "mean") -> str:
     """A difference in points with its interval."""
+    if found[key] is None:
+        return "–"
     low, high = (found["low"], found["high"]) if "low" in found else found["interval"]
     interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None else ""
     return f"{100 * found[key]:+.1f}{interval}"

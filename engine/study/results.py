@@ -24,6 +24,7 @@ from engine.study.runner import PlannedRun, stores
 MEASURES = ("median", "top_decile", "best", "valid", "distinct")
 HELD = "held-out, first on dev"
 HELD_TOP = "held-out, mean of the best"
+TRANSFERRED = "transfer, first on dev"
 
 
 def collect(study: Study, runs: Sequence[PlannedRun], out: Path, *, told: Callable[[str], None]) -> dict[str, Any]:
@@ -115,13 +116,16 @@ def _shown(one: HeldOut) -> dict[str, Any]:
 
 def _values(
     study: Study, method: str, searched: Mapping[str, Any], own: Arena, other: Arena | None
-) -> dict[str, dict[int, Value]]:
-    """What of a method is compared, by name and seed; what was measured on held-out problems by problem."""
-    values: dict[str, dict[int, Value]] = {}
+) -> dict[str, dict[int, Value | None]]:
+    """What of a method is compared, by name and seed; what was measured on held-out problems by problem.
+
+    None of a seed whose run has no such value: nothing of it worked, its program broke on the other experts, or a judge had nothing to order. What such a run does have is its share of
+    valid programs, 0 where none works.
+    """
+    values: dict[str, dict[int, Value | None]] = {}
 
     def note(name: str, seed: int, value: Value | None) -> None:
-        if value is not None:
-            values.setdefault(name, {})[seed] = value
+        values.setdefault(name, dict.fromkeys(study.seeds_of(method)))[seed] = value
 
     for seed in study.seeds_of(method):
         name = f"{method}-{seed}"
@@ -134,20 +138,19 @@ def _values(
         for iteration, mapped in searched[name]["map"].items():
             for what, share in mapped.items():
                 note(f"map: {what}, iteration {iteration}", seed, share)
-        for iteration, ones in own.drawn.get(name, {}).items():
-            note(f"held-out, mean of {study.study.drawn} drawn of iteration {iteration}", seed, _right(*ones))
-        for iteration, one in own.by_iteration[name].items():
-            note(f"held-out, first on dev of iteration {iteration}", seed, _right(one))
-            if one.dev is not None:
-                note(f"dev − held-out, first on dev of iteration {iteration}", seed, one.dev - _answers(one))
-        programs = own.runs[name]
-        if programs:
-            note(HELD, seed, _right(programs[0]))
-            note(HELD_TOP, seed, _right(*programs))
-            note(f"{HELD}, above {own.human.name}", seed, _answers(programs[0]) - _answers(own.human))
-        if other is not None and other.runs[name] and (first := _right(*other.runs[name][:1])) is not None:
-            note("transfer, first on dev", seed, first)
-            note(f"transfer, first on dev, above {other.human.name}", seed, first - _answers(other.human))
+        for iteration in map(int, searched[name]["iterations"]):
+            drawn, first = own.drawn[name].get(iteration, ()), own.by_iteration[name].get(iteration)
+            if study.study.drawn:
+                note(f"held-out, mean of {study.study.drawn} drawn of iteration {iteration}", seed, _right(*drawn))
+            note(f"held-out, first on dev of iteration {iteration}", seed, _right(first) if first else None)
+            gap = None if first is None or first.dev is None else first.dev - _answers(first)
+            note(f"dev − held-out, first on dev of iteration {iteration}", seed, gap)
+        note(HELD, seed, _right(*own.runs[name][:1]))
+        note(HELD_TOP, seed, _right(*own.runs[name]))
+        note(f"{HELD}, above {own.human.name}", seed, _above_human(own, name))
+        if other is not None:
+            note(TRANSFERRED, seed, _right(*other.runs[name][:1]))
+            note(f"{TRANSFERRED}, above {other.human.name}", seed, _above_human(other, name))
     return values
 
 
@@ -162,24 +165,31 @@ def _right(*programs: HeldOut) -> ByProblem | None:
     return np.stack(ran).mean(axis=0) if ran else None
 
 
+def _above_human(arena: Arena, run: str) -> ByProblem | None:
+    """What the first program of a run got right, less what the best human-made merge did."""
+    first = _right(*arena.runs[run][:1])
+    return None if first is None else first - _answers(arena.human)
+
+
 def _plain(study: Study, method: str, searched: Mapping[str, Any]) -> dict[str, Any]:
     """What of a method is no share: mean over seeds, by name."""
-    values: dict[str, list[float]] = {}
+    values: dict[str, dict[int, float | None]] = {}
+
+    def note(name: str, seed: int, value: float | None) -> None:
+        values.setdefault(name, dict.fromkeys(study.seeds_of(method)))[seed] = value
+
     for seed in study.seeds_of(method):
         run = searched[f"{method}-{seed}"]
         for iteration, measured in run["iterations"].items():
-            values.setdefault(f"characters of a program, iteration {iteration}", []).append(measured["characters"])
+            note(f"characters of a program, iteration {iteration}", seed, measured["characters"])
         for iteration, agreed in run["judged"].items():
-            if agreed["spearman"] is not None:
-                values.setdefault(f"judge: rank correlation, iteration {iteration}", []).append(agreed["spearman"])
-    found = {name: over_seeds(seen) for name, seen in values.items()}
-    return {name: asdict(one) for name, one in found.items() if one is not None}
+            note(f"judge: rank correlation, iteration {iteration}", seed, agreed["spearman"])
+    return {name: asdict(over_seeds(list(by_seed.values()))) for name, by_seed in values.items()}
 
 
 def _method(study: Study, method: str, searched: Mapping[str, Any], own: Arena, other: Arena | None) -> dict[str, Any]:
     values = _values(study, method, searched, own, other)
-    found = {name: over_seeds(list(by_seed.values()), own.weights) for name, by_seed in values.items()}
-    return {name: asdict(one) for name, one in found.items() if one is not None}
+    return {name: asdict(over_seeds(list(by_seed.values()), own.weights)) for name, by_seed in values.items()}
 
 
 def _comparison(
@@ -191,6 +201,7 @@ def _comparison(
         "better": better,
         "than": than,
         "differences": {
-            name: {**asdict(one.difference), "p": one.p, "seeds": list(one.seeds)} for name, one in found.items() if one
+            name: {**asdict(one.difference), "p": one.p, "seeds": list(one.seeds), "holds": one.difference.holds}
+            for name, one in found.items()
         },
     }

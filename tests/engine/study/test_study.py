@@ -7,7 +7,9 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from engine.exploring import EliteMap
 from engine.store import Store
 from engine.study import held_out, runner
 from engine.study.figures import figures
+from engine.study.held_out import Arena, HeldOut
+from engine.study.over_seeds import OverSeeds
 from engine.study.plan import Study, read_study
 from engine.study.report import lines, write_report
-from engine.study.results import collect
+from engine.study.results import TRANSFERRED, _comparison, collect
 from engine.study.runner import PlannedRun, planned_runs, prepare, run_all
 from tests.engine.conftest import WEIGHTED_SUM
 
@@ -93,7 +97,7 @@ def test_the_results_are_those_of_the_archives(finished: tuple[Path, Study, dict
     scores = sorted((c.score for c in store.candidates(1) if c.score is not None), reverse=True)
     assert run["scores"]["1"] == scores
     assert run["iterations"]["1"]["best"] == scores[0]
-    assert run["best_so_far"][-1] == max(c.score or 0 for c in store.candidates())
+    assert run["best_so_far"][-1] == max(c.score for c in store.candidates() if c.score is not None)
     median = results["methods"]["scripted"]["median, iteration 1"]
     assert (median["n"], median["mean"]) == (2, run["iterations"]["1"]["median"])  # a script gives every seed the same
 
@@ -182,8 +186,60 @@ def test_a_program_that_fails_on_other_experts_is_a_finding_and_the_report_is_wr
     assert "made for others" in failed["fault"]
     assert failed["against_human"] is None
     assert results["held_out"]["runs"]["scripted-1"][0]["value"] is not None
-    assert "transfer, first on dev" not in results["methods"]["scripted"]
-    assert "made for others" in write_report(results, tmp_path).read_text()
+    assert results["methods"]["scripted"][TRANSFERRED] == asdict(OverSeeds(None, None, None, 0, 1))
+    difference = results["comparisons"][0]["differences"][TRANSFERRED]
+    assert (difference["mean"], difference["n"], difference["of"], difference["seeds"]) == (None, 0, 1, [])
+    page = write_report(results, tmp_path).read_text()
+    assert "made for others" in page
+    assert f"<td>{TRANSFERRED}</td><td>–</td><td>–</td><td>0 of 1</td>" in page  # in the comparison
+    assert f"<td>{TRANSFERRED}, %</td><td>– (0 of 1 seeds)</td>" in page  # of the method
+    assert "scripted (0 of 1 seeds)" in page  # in the figure
+
+
+RIGHT = {1: "1110", 2: "1100", 3: "1111", 4: "1101"}
+
+
+def made_up(study: Study, transfer: Mapping[int, str], scored: Mapping[int, float]) -> dict[str, Any]:
+    """The comparison of a study's two methods, where the first's programs got on other experts what `transfer` has by seed, and the second's nothing right; `scored`: the first's by seed, on dev."""
+
+    def one(bits: str) -> HeldOut:
+        return HeldOut("p", None, {}, bits.count("1") / 4 if bits else None, None, None, bits)
+
+    human, names = one("1000"), [f"{m}-{s}" for m in study.methods for s in study.seeds_of(m)]
+    got = {name: [one(transfer.get(int(name[-1]), "") if name.startswith("scripted") else "0000")] for name in names}
+    arena = Arena(human, [human], 1, got, {}, {}, [1.0] * 4)
+    searched = {
+        name: {
+            "iterations": {},
+            "best_so_far": [scored.get(int(name[-1])) if name.startswith("scripted") else 0.1],
+            "judged": {},
+            "map": {},
+        }
+        for name in names
+    }
+    return _comparison(study, "scripted", "grammar", searched, arena, arena)["differences"]
+
+
+def test_a_run_that_fails_is_counted_and_makes_no_method_look_better(tmp_path: Path) -> None:
+    study = read_study(written(tmp_path, STUDY.replace("seeds = [1, 2]", "seeds = [1, 2, 3, 4]")))
+    scores = {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.5}
+    sound = made_up(study, RIGHT, scores)
+    for name in (TRANSFERRED, "best of the run"):
+        assert (sound[name]["n"], sound[name]["of"], sound[name]["holds"]) == (4, 4, True)
+    broken = made_up(study, RIGHT | {4: ""}, {s: value for s, value in scores.items() if s < 4})
+    for name in (TRANSFERRED, f"{TRANSFERRED}, above p", "best of the run"):
+        found = broken[name]
+        assert (found["n"], found["of"], found["seeds"], found["holds"]) == (3, 4, [1, 2, 3], False)
+    assert broken["best of the run"]["mean"] == pytest.approx(0.5)  # of the three: no 0 for the fourth
+    text = "\n".join(
+        lines(
+            {
+                "comparisons": [{"better": "a", "than": "b", "differences": broken}],
+                "held_out": {"human": {"name": "p", "value": 0.25}, "evaluations": 1},
+            }
+        )
+    )
+    assert re.search(rf"{TRANSFERRED} .*, n = 3 of 4 seeds, so nothing holds", text)
 
 
 def test_as_many_evaluations_for_human_made_merges_as_a_run_has_programs(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def _page(results: Results, drawn: Mapping[str, str]) -> str:
     plain = list(dict.fromkeys(name for values in results["plain"].values() for name in values))
     seeds = Counter(run["method"] for run in results["runs"].values())
     page: str = environment.get_template("report.html").render(
-        results=results, drawn=drawn, titles=TITLES, measured=measured, plain=plain, seeds=seeds
+        results=results, drawn=drawn, titles=TITLES, measured=measured, plain=plain, seeds=seeds, mixed=mixed(results)
     )
     return page
 
@@ -66,11 +66,21 @@ def lines(results: Results) -> list[str]:
         for name, found in one["differences"].items():
             missing = f" of {found['of']} seeds, so nothing holds" if found["n"] < found["of"] else ""
             text.append(f"  {name:44s} {_points(found):28s} p = {_chance(found['p'])}, n = {found['n']}{missing}")
+    text += [f"Runs of more than one {one}" for one in mixed(results)]
     human = results["held_out"]["human"]
     text.append(
         f"Human-made merge first on dev: {human['name']}, held-out {_percent(human['value'])} %, {results['held_out']['evaluations']} dev evaluations spent on all"
     )
     return text
+
+
+def mixed(results: Results) -> list[str]:
+    """What is not the same in all runs of the code that made them: its name, and each version with its runs."""
+    return [
+        f"{name}: " + "; ".join(f"{version} ({', '.join(runs)})" for version, runs in versions.items())
+        for name, versions in results["made_by"].items()
+        if len(versions) > 1
+    ]
 
 
 def _percent(share: float | None) -> str:

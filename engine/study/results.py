@@ -19,7 +19,7 @@ from engine.study.held_out import Arena, HeldOut, difference, meet
 from engine.study.measures import best_so_far, by_iteration, scores_of
 from engine.study.over_seeds import ByProblem, Value, over_seeds, paired
 from engine.study.plan import Study
-from engine.study.runner import PlannedRun, stores
+from engine.study.runner import PlannedRun, made_by, stores
 
 MEASURES = ("median", "top_decile", "best", "valid", "distinct")
 HELD = "held-out, first on dev"
@@ -34,6 +34,7 @@ def collect(study: Study, runs: Sequence[PlannedRun], out: Path, *, told: Callab
     other = meet(study, runs, out, experts=study.transfer.experts, told=told) if study.transfer else None
     results: dict[str, Any] = {
         "study": study.model_dump(mode="json"),
+        "made_by": made_by(runs),
         "runs": searched,
         "held_out": _arena(own),
         "transfer": _arena(other) if other else None,

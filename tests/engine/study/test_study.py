@@ -26,7 +26,7 @@ from engine.study.figures import figures
 from engine.study.held_out import Arena, HeldOut
 from engine.study.over_seeds import OverSeeds
 from engine.study.plan import Study, read_study
-from engine.study.report import lines, write_report
+from engine.study.report import lines, mixed, write_report
 from engine.study.results import TRANSFERRED, _comparison, collect
 from engine.study.runner import PlannedRun, planned_runs, prepare, run_all
 from tests.engine.conftest import WEIGHTED_SUM
@@ -235,6 +235,7 @@ def test_a_run_that_fails_is_counted_and_makes_no_method_look_better(tmp_path: P
         lines(
             {
                 "comparisons": [{"better": "a", "than": "b", "differences": broken}],
+                "made_by": {},
                 "held_out": {"human": {"name": "p", "value": 0.25}, "evaluations": 1},
             }
         )
@@ -440,6 +441,20 @@ def test_the_code_that_made_the_runs_is_told_and_a_mix_shows(copied: tuple[Path,
     spoil(runs[1], commits=["b"])
     made = runner.made_by(runs)["commit"]
     assert (made["a"], made["b"]) == (names[:1], names[:2])
+
+
+def test_a_mix_of_commits_stands_in_the_report(finished: tuple[Path, Study, dict], tmp_path: Path) -> None:
+    _, study, results = finished
+    assert results["made_by"] == runner.made_by(planned_runs(study, finished[0]))
+    assert not mixed(results)
+    changed = {
+        **results,
+        "made_by": {"torch": {"2": ["a-1", "a-2"]}, "commit": {"f00": ["a-1"], "ba4": ["a-1", "a-2"]}},
+    }
+    told = "Runs of more than one commit: f00 (a-1); ba4 (a-1, a-2)"
+    assert told in lines(changed)
+    assert told in write_report(changed, tmp_path).read_text()
+    assert json.loads((tmp_path / "results.json").read_text())["made_by"] == changed["made_by"]
 
 
 @pytest.mark.parametrize("file", held_out.FILES.values())

@@ -29,12 +29,12 @@ from engine.records import Candidate, Program, Trial
 from engine.rundir import input_hashes
 from engine.store import Store
 from engine.study.plan import Study
-from engine.study.runner import PlannedRun, check_inputs, stores
+from engine.study.runner import HELD_OUT_FILE, PlannedRun, check_inputs, stores
 from engine.suites import describe, open_splits, problems_of, weights_of
 from merges import library
 from sandbox import ExecutionResult
 
-FILES = {"study": "held_out.db", "transfer": "transfer.db"}
+FILES = {"study": HELD_OUT_FILE, "transfer": "transfer.db"}
 TUNED_ON = "tuned on"
 """The fact in such a file that says what its trials come from."""
 

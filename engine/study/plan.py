@@ -77,6 +77,9 @@ class Comparison(_Section):
     better: str
     than: str
 
+    def __str__(self) -> str:
+        return f"comparison of {self.better} with {self.than}"
+
 
 class TransferSection(_Section):
     """Other experts, on which the best program of every run is tried as it is, beside human-made merges that are tuned there."""
@@ -102,6 +105,26 @@ class Study(_Section):
                     raise ValueError(f"methods out of {', '.join(self.methods)} in compare (got {name})")
         return self
 
+    def parts(self) -> list[str]:
+        """Everything that it says, a line each: every key that all share, what a method is, each of its runs, each comparison."""
+        return [
+            *(f"study.{key} = {value!r}" for key, value in self.study.model_dump(exclude={"seeds"}).items()),
+            f"transfer.experts = {self.transfer and self.transfer.experts!r}",
+            *(f"methods.{name}.set = {method.set!r}" for name, method in self.methods.items()),
+            *(_run(name, seed) for name in self.methods for seed in self.seeds_of(name)),
+            *map(str, self.compare),
+        ]
+
+    def beyond(self, other: Study) -> list[str]:
+        """Its parts that another study has not."""
+        known = set(other.parts())
+        return [part for part in self.parts() if part not in known]
+
+    def rests_on(self, pair: Comparison) -> list[str]:
+        """The parts that a comparison rests on: itself, and the runs of the seeds that both methods have."""
+        both = [seed for seed in self.seeds_of(pair.better) if seed in self.seeds_of(pair.than)]
+        return [str(pair), *(_run(name, seed) for seed in both for name in (pair.better, pair.than))]
+
     def seeds_of(self, method: str) -> tuple[int, ...]:
         """The seeds of a method."""
         return self.methods[method].seeds or self.study.seeds
@@ -125,6 +148,10 @@ class Study(_Section):
         )
         settings = [*self.study.set, *self.methods[method].set, *own]
         return load_config(locations.campaign_file(self.study.campaign), settings)
+
+
+def _run(method: str, seed: int) -> str:
+    return f"run {method}-{seed}"
 
 
 def read_study(path: Path) -> Study:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from engine.errors import HostError
 from engine.study.figures import figures, some_of
+from engine.study.runner import RESULTS_FILE
 from engine.whole_file import write_whole
 
 Results = Mapping[str, Any]
@@ -33,7 +34,7 @@ def write_report(results: Results, out: Path) -> Path:
     drawn = figures(results)
     try:
         (out / "figures").mkdir(exist_ok=True)
-        write_whole(out / "results.json", json.dumps(results, indent=1))
+        write_whole(out / RESULTS_FILE, json.dumps(results, indent=1))
         for name, svg in drawn.items():
             write_whole(out / "figures" / f"{name}.svg", svg)
         write_whole(out / "report.html", _page(results, drawn))
@@ -59,9 +60,12 @@ def _page(results: Results, drawn: Mapping[str, str]) -> str:
 def lines(results: Results) -> list[str]:
     """The comparisons of a study, in plain lines."""
     text = []
+    if results["added_late"]:
+        text.append(f"Added after the held-out problems had been met: {'; '.join(results['added_late'])}")
     for one in results["comparisons"]:
+        late = " (added late)" if one["added_late"] else ""
         text.append(
-            f"{one['better']} against {one['than']}, mean over seeds [95 %, held-out and transfer over problems too], p by flipping signs:"
+            f"{one['better']} against {one['than']}{late}, mean over seeds [95 %, held-out and transfer over problems too], p by flipping signs:"
         )
         for name, found in one["differences"].items():
             missing = f" of {found['of']} seeds, so nothing holds" if found["n"] < found["of"] else ""

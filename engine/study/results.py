@@ -19,7 +19,7 @@ from engine.study.held_out import Arena, HeldOut, difference, meet
 from engine.study.measures import best_so_far, by_iteration, scores_of
 from engine.study.over_seeds import ByProblem, Value, over_seeds, paired
 from engine.study.plan import Study
-from engine.study.runner import PlannedRun, made_by, stores
+from engine.study.runner import PlannedRun, added_late, made_by, stores
 
 MEASURES = ("median", "top_decile", "best", "valid", "distinct")
 HELD = "held-out, first on dev"
@@ -32,8 +32,10 @@ def collect(study: Study, runs: Sequence[PlannedRun], out: Path, *, told: Callab
     searched = {run.name: _searched(run, archive) for run, archive in stores(list(runs))}
     own = meet(study, runs, out, experts=None, told=told)
     other = meet(study, runs, out, experts=study.transfer.experts, told=told) if study.transfer else None
+    late = added_late(study, out)
     results: dict[str, Any] = {
         "study": study.model_dump(mode="json"),
+        "added_late": late,
         "made_by": made_by(runs),
         "runs": searched,
         "held_out": _arena(own),
@@ -41,7 +43,11 @@ def collect(study: Study, runs: Sequence[PlannedRun], out: Path, *, told: Callab
         "methods": {name: _method(study, name, searched, own, other) for name in study.methods},
         "plain": {name: _plain(study, name, searched) for name in study.methods},
     }
-    results["comparisons"] = [_comparison(study, c.better, c.than, searched, own, other) for c in study.compare]
+    results["comparisons"] = [
+        _comparison(study, c.better, c.than, searched, own, other)
+        | {"added_late": any(part in late for part in study.rests_on(c))}
+        for c in study.compare
+    ]
     return results
 
 

@@ -1,7 +1,8 @@
 """Runs a study: every method with every seed, each a campaign in a process of its own, until all of them are finished.
 
 OUT/
-  study.toml            as given; the same command on the same folder goes on
+  study.toml            as given; the same command on the same folder goes on, and so does one with a file that only adds seeds, methods or comparisons
+  study-first-met.toml  where something was added after the held-out problems had been met: as it was then
   runs/METHOD-SEED/     an ordinary run each: `archive`, `status`, `apply` work on it
   runs/METHOD-SEED.log  what it printed
   held_out.db           verdicts on the held-out problems, so none is asked twice; transfer.db on other experts
@@ -25,10 +26,13 @@ from engine import archive_place, going_on, rundir
 from engine.config import CampaignConfig
 from engine.errors import EngineError, HostError, RunError
 from engine.store import Store
-from engine.study.plan import Study
+from engine.study.plan import Study, read_study
 from engine.whole_file import write_whole
 
 STUDY_FILE = "study.toml"
+FIRST_MET_FILE = "study-first-met.toml"
+HELD_OUT_FILE = "held_out.db"
+RESULTS_FILE = "results.json"
 
 
 @dataclass(frozen=True)
@@ -69,17 +73,26 @@ def planned_runs(study: Study, out: Path) -> list[PlannedRun]:
 
 
 def prepare(study: Study, text: str, out: Path) -> list[PlannedRun]:
-    """Make the folder of a study, or check that it is this study's; answers with its runs.
+    """Make the folder of a study, or check that it is this study's, or of one that it only adds to; answers with its runs.
+
+    What is added after the held-out problems were met is run and meets them as the rest did. But who added it may have seen what the rest came to, so the study as it was
+    then is kept, and the report names what was added.
 
     Raises:
         RunError: the folder is another study's, or cannot be made.
+        ConfigError: the study that the folder has differs, and cannot be read any more.
     """
     known = out / STUDY_FILE
     try:
-        if known.is_file() and known.read_text(encoding="utf-8") != text:
-            raise RunError(
-                f"study '{out}': expected the folder of this study, got one of another (its {STUDY_FILE} differs); give another --out"
-            )
+        before = known.read_text(encoding="utf-8") if known.is_file() else text
+        if before != text:
+            if lost := read_study(known).beyond(study):
+                raise RunError(
+                    f"study '{out}': expected {lost[0]:.200} as in its {STUDY_FILE}, got a study without; seeds, methods and comparisons may be added, all else stays: restore it, or give another --out"
+                )
+            met = any((out / name).exists() for name in (HELD_OUT_FILE, RESULTS_FILE))
+            if met and not (out / FIRST_MET_FILE).exists():
+                write_whole(out / FIRST_MET_FILE, before)
         (out / "runs").mkdir(parents=True, exist_ok=True)
         write_whole(known, text)
     except OSError as error:
@@ -87,6 +100,17 @@ def prepare(study: Study, text: str, out: Path) -> list[PlannedRun]:
             f"study '{out}': expected a folder to write in, got {error.strerror}; give another --out"
         ) from error
     return planned_runs(study, out)
+
+
+def added_late(study: Study, out: Path) -> list[str]:
+    """The runs and comparisons of a study that were added after the held-out problems had been met.
+
+    Raises:
+        ConfigError: the study as it was then cannot be read.
+    """
+    first = out / FIRST_MET_FILE
+    added = study.beyond(read_study(first)) if first.is_file() else []
+    return [part for part in added if part.startswith(("run ", "comparison "))]  # a new method shows in its runs
 
 
 def run_all(

@@ -28,7 +28,7 @@ from engine.study.over_seeds import OverSeeds
 from engine.study.plan import Study, read_study
 from engine.study.report import lines, mixed, write_report
 from engine.study.results import TRANSFERRED, _comparison, collect
-from engine.study.runner import PlannedRun, planned_runs, prepare, run_all
+from engine.study.runner import PlannedRun, added_late, planned_runs, prepare, run_all
 from tests.engine.conftest import WEIGHTED_SUM
 
 STUDY = """
@@ -234,8 +234,9 @@ def test_a_run_that_fails_is_counted_and_makes_no_method_look_better(tmp_path: P
     text = "\n".join(
         lines(
             {
-                "comparisons": [{"better": "a", "than": "b", "differences": broken}],
+                "comparisons": [{"better": "a", "than": "b", "added_late": False, "differences": broken}],
                 "made_by": {},
+                "added_late": [],
                 "held_out": {"human": {"name": "p", "value": 0.25}, "evaluations": 1},
             }
         )
@@ -362,8 +363,80 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path)
     study = read_study(file)
     prepare(study, file.read_text(), tmp_path / "out")
-    with pytest.raises(RunError, match="got one of another"):
-        prepare(study, file.read_text() + "\n", tmp_path / "out")
+    out = tmp_path / "out"
+    for change, part in (
+        (("top = 2", "top = 3"), r"study\.top = 2"),
+        (("drawn = 1", "drawn = 2"), r"study\.drawn = 1"),
+        (("fresh:5", "fresh:6"), r"study\.held_out = \('fresh:5',\)"),
+        (("programs=4", "programs=5"), r"study\.set = .*"),
+        (("kind=grammar", "kind=coefficients"), r"methods\.grammar\.set = \('generator\.kind=grammar',\)"),
+        (("seeds = [1, 2]", "seeds = [2, 3]"), "run scripted-1"),
+        (('than = "grammar"', 'than = "scripted"'), "comparison of scripted with grammar"),
+        (('"pocket/transfer_c"', '"pocket/transfer_a"'), r"transfer\.experts = .*"),
+    ):
+        text = file.read_text().replace(*change)
+        other = tmp_path / "other.toml"
+        other.write_text(text)
+        with pytest.raises(RunError, match=rf"expected {part} as in its study\.toml, got a study without") as caught:
+            prepare(read_study(other), text, out)
+        assert "\n" not in str(caught.value)
+        assert (out / "study.toml").read_text() == file.read_text()
+
+
+GROWN = """
+[methods.coefficients]
+seeds = [1]
+set = ["generator.kind=coefficients", "learn.method=none"]
+
+[[compare]]
+better = "grammar"
+than = "coefficients"
+"""
+
+
+def test_a_study_grows_by_seeds_methods_and_comparisons_in_its_own_folder(tmp_path: Path) -> None:
+    file, out = written(tmp_path), tmp_path / "out"
+    prepare(read_study(file), file.read_text(), out)
+    text = file.read_text().replace("seeds = [1, 2]", "seeds = [1, 2, 3]") + GROWN
+    file.write_text(text)
+    study = read_study(file)
+    names = ["scripted-1", "grammar-1", "coefficients-1", "scripted-2", "grammar-2", "scripted-3", "grammar-3"]
+    assert [run.name for run in prepare(study, text, out)] == names
+    assert (out / "study.toml").read_text() == text
+    assert added_late(study, out) == []  # nothing had been met
+
+
+def test_what_is_added_after_the_held_out_problems_were_met_counts_and_is_named(copied: tuple[Path, Study]) -> None:
+    out, before = copied
+    text = (out / "study.toml").read_text() + GROWN
+    file = out.parent / "grown.toml"
+    file.write_text(text)
+    study = read_study(file)
+    runs = prepare(study, text, out)
+    assert read_study(out / "study-first-met.toml") == before
+    told: list[str] = []
+    run_all(study, runs, jobs=1, told=lambda run, _: told.append(run.name))
+    assert set(told) == {"coefficients-1"}  # all else was done
+    results = collect(study, runs, out, told=lambda _: None)
+    late = ["run coefficients-1", "comparison of grammar with coefficients"]
+    assert results["added_late"] == late
+    assert [one["added_late"] for one in results["comparisons"]] == [False, True]
+    assert results["held_out"]["runs"]["coefficients-1"][0]["value"] is not None
+    shown = "\n".join(lines(results))
+    assert f"Added after the held-out problems had been met: {'; '.join(late)}" in shown
+    page = write_report(results, out).read_text()
+    assert "grammar against coefficients (added late)" in page
+    assert "; ".join(late) in page
+    again = text.replace("seeds = [1]", "seeds = [1, 2]")  # and once more: it is the first meeting that counts
+    file.write_text(again)
+    prepare(read_study(file), again, out)
+    assert added_late(read_study(file), out) == ["run coefficients-1", "run coefficients-2", late[1]]
+
+
+def test_a_comparison_rests_on_the_seeds_that_both_methods_have(tmp_path: Path) -> None:
+    study = read_study(written(tmp_path, STUDY + GROWN))
+    parts = study.rests_on(study.compare[1])
+    assert parts == ["comparison of grammar with coefficients", "run grammar-1", "run coefficients-1"]
 
 
 def test_a_campaign_that_changed_since_a_run_was_finished_is_refused_before_anything_begins(
@@ -525,6 +598,13 @@ def test_what_is_compared_in_the_study_of_methods_has_five_seeds() -> None:
     study = read_study(locations.campaign_file("pocket-study"))
     for name in ("none", "dpo", "rest-em", "coefficients"):
         assert len(study.seeds_of(name)) >= 5
+
+
+def test_every_method_of_the_study_of_methods_is_compared_on_two_seeds_or_more() -> None:
+    study = read_study(locations.campaign_file("pocket-study"))
+    assert {name for pair in study.compare for name in (pair.better, pair.than)} == set(study.methods)
+    for pair in study.compare:
+        assert len(set(study.seeds_of(pair.better)) & set(study.seeds_of(pair.than))) >= 2
 
 
 def test_the_whole_command(finished: tuple[Path, Study, dict], capsys: pytest.CaptureFixture[str]) -> None:

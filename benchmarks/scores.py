@@ -17,7 +17,7 @@ from benchmarks.host import memory_for
 from benchmarks.statistics import ItemBits, anytime_interval, standard_error, wilson_share
 from benchmarks.suite import Item, Suite
 
-__all__ = ["Score", "Verdicts", "Watch", "check_prompts", "judge", "score"]
+__all__ = ["Score", "Verdicts", "Watch", "check_prompts", "judge", "score", "score_of_bits"]
 
 UNASKED = "-"
 LEVEL = 0.95
@@ -125,7 +125,7 @@ def score(
                 strict[place], lenient[place] = ("1" if right else "0" for right in verdict)
         if judged is not None:
             judged.learn("".join(strict), "".join(lenient))
-    return _score(suite, *_met(suite, met, strict, lenient))
+    return score_of_bits(suite, *_met(suite, met, strict, lenient))
 
 
 def check_prompts(evaluator: Evaluator, suite: Suite) -> None:
@@ -184,7 +184,7 @@ def judge(texts: Sequence[str], suite: Suite) -> Score:
     """The score of answers already given, one text per item."""
     verdicts = [_verdict(item, text) for item, text in zip(suite.items, texts, strict=True)]
     strict, lenient = ("".join("1" if verdict[reading] else "0" for verdict in verdicts) for reading in (0, 1))
-    return _score(suite, strict, lenient)
+    return score_of_bits(suite, strict, lenient)
 
 
 def _ranked(suite: Suite, strict: Sequence[str], lenient: Sequence[str]) -> ItemBits:
@@ -193,7 +193,12 @@ def _ranked(suite: Suite, strict: Sequence[str], lenient: Sequence[str]) -> Item
     )
 
 
-def _score(suite: Suite, strict: ItemBits, lenient: ItemBits) -> Score:
+def score_of_bits(suite: Suite, strict: ItemBits, lenient: ItemBits) -> Score:
+    """The score that verdicts come to.
+
+    Args:
+        strict, lenient: as long as the suite, '-' at the same places, and not everywhere.
+    """
     bits = _ranked(suite, strict, lenient)
     asked = [at for at, bit in enumerate(bits) if bit != UNASKED]
     assert asked, "a score of no item"

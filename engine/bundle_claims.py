@@ -1,7 +1,7 @@
 """What a bundle's claims say against each other: ids against sources, shares against bits, intervals against shares. No program runs here.
 
 An honest bundle passes whatever machine wrote it. What cannot be told without running a program or asking a model is left to `importing.py`; of suites with weights, whose
-weights a bundle does not have, only that shares lie where they can.
+weights a bundle does not have, only that shares lie where weights of that effective number can move them (`_by_bits`).
 """
 
 from __future__ import annotations
@@ -79,12 +79,10 @@ def _dev(dev: DevScore) -> Iterator[Fault]:
         if bit not in (strict, lenient) or (strict == "-") != (lenient == "-"):
             yield "bits", "those of one of the two readings", f"{bit} of {strict} and {lenient}"
             return
-    if dev.effective_n > dev.n + NEAR:
-        yield "effective_n", f"{dev.n} at most", dev.effective_n
-    if _counts_alike(dev.effective_n, dev.n):
-        readings = (("share", dev.share, dev.bits), ("strict", dev.strict, dev.strict_bits))
-        for what, claimed, bits in (*readings, ("lenient", dev.lenient, dev.lenient_bits)):
-            yield from _differ(what, _share(bits), claimed)
+    yield from _counted(dev.effective_n, dev.n)
+    readings = (("share", dev.share, dev.bits), ("strict", dev.strict, dev.strict_bits))
+    for what, claimed, bits in (*readings, ("lenient", dev.lenient, dev.lenient_bits)):
+        yield from _by_bits(what, bits, dev.effective_n, claimed)
     usual = wilson_share if dev.n == dev.of else anytime_interval
     found = usual(dev.share, dev.effective_n)
     yield from _ends(dev.interval, (found.low, found.high))
@@ -94,10 +92,8 @@ def _held_out(score: HeldOut) -> Iterator[Fault]:
     if "-" in score.bits:
         yield "bits", "every problem asked", "some that were not"
         return
-    if score.effective_n > len(score.bits) + NEAR:
-        yield "effective_n", f"{len(score.bits)} at most", score.effective_n
-    if _counts_alike(score.effective_n, len(score.bits)):
-        yield from _differ("share", _share(score.bits), score.share)
+    yield from _counted(score.effective_n, len(score.bits))
+    yield from _by_bits("share", score.bits, score.effective_n, score.share)
 
 
 def _own_interval(score: HeldOut) -> Iterator[Fault]:
@@ -148,6 +144,7 @@ def _against(against: Against, score: HeldOut, *, together: bool) -> Iterator[Fa
     if len(against.human.bits) != len(score.bits):
         yield "against: bits", len(score.bits), len(against.human.bits)
         return
+    yield from _differ("against: effective_n", score.effective_n, against.human.effective_n)
     yield from _differ("against: difference", score.share - against.human.share, against.difference)
     low, high = against.interval
     if not -1 <= low <= against.difference + NEAR or not against.difference - NEAR <= high <= 1:
@@ -166,12 +163,23 @@ def _mcnemar(one: str, other: str) -> float:
     return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5))) if first + second else 1.0
 
 
-def _share(bits: str) -> float:
-    return bits.count("1") / (len(bits) - bits.count("-"))
+def _counted(effective: float, n: int) -> Iterator[Fault]:
+    """Kish's number of `n` problems lies between that of one which counts alone and that of all which count alike."""
+    if effective > n + NEAR:
+        yield "effective_n", f"{n} at most", effective
+    if effective < 1 - NEAR:
+        yield "effective_n", "1 at least", effective
 
 
-def _counts_alike(effective: float, n: int) -> bool:
-    return math.isclose(effective, n)
+def _by_bits(what: str, bits: str, effective: float, claimed: float) -> Iterator[Fault]:
+    """A share against its bits. With weights w of sum 1 whose effective number is e = 1 / sum w^2, Cauchy-Schwarz bounds how far it lies from the share p of bits that
+    count alike: |share - p| <= sqrt(p (1 - p) (n / e - 1)), which is 0 where e = n.
+    """
+    n = len(bits) - bits.count("-")
+    alike = bits.count("1") / n
+    room = math.sqrt(alike * (1 - alike) * max(0.0, n / effective - 1))
+    if abs(alike - claimed) > room + NEAR:
+        yield what, f"{alike:.6g} ± {room:.2g} as its bits give" if room > NEAR else alike, claimed
 
 
 def _differ(what: str, expected: float, got: float) -> Iterator[Fault]:

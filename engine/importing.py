@@ -6,12 +6,14 @@ than it says, is refused whole before anything is written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.scores import Score
+from benchmarks.scores import Score, score_of_bits
+from benchmarks.suite import Suite
 from engine import archive_place, bundle, rundir
 from engine.assess import assess_all, probe_all
 from engine.bench import Bench, Prober
@@ -124,7 +126,8 @@ def import_bundles(
         store.set_meta("state", {"finished": True, "digest": store.digest()})
         here = measured(config, manifest["inputs"], manifest["versions"]) if manifest else None
         fates = {c.number: c for c in store.candidates()}
-    return [_compared(entry, fates[rows[bundle.to_text(entry)]], list(fates.values()), here) for entry in entries]
+    dev = bench.dev if isinstance(bench, Bench) else None
+    return [_compared(entry, fates[rows[bundle.to_text(entry)]], list(fates.values()), here, dev) for entry in entries]
 
 
 def _agreed(folder: Path, config: CampaignConfig | None, scored: bool) -> CampaignConfig:
@@ -228,9 +231,9 @@ def _fate(assessment: Assessment) -> str:
 
 
 def _compared(
-    entry: Entry, candidate: Candidate, everyone: Sequence[Candidate], here: bundle.Measured | None
+    entry: Entry, candidate: Candidate, everyone: Sequence[Candidate], here: bundle.Measured | None, dev: Suite | None
 ) -> Compared:
-    """What the claim of one entry comes to."""
+    """What the claim of one entry comes to. `here`, `dev`: None where nothing was scored."""
     a = candidate.assessment
     if a.reason:
         where = f" (line {a.line})" if a.line else ""
@@ -242,14 +245,14 @@ def _compared(
     elif a.duplicate_of:
         return Compared(entry, candidate, "duplicate", f"behaves as {a.duplicate_of}, which came first")
     score = candidate.assessment.score
-    if score is None or here is None:
+    if score is None or here is None or dev is None:
         return Compared(entry, candidate, "not scored", None)
     if entry.dev is None:
         return Compared(entry, candidate, "no claim", None)
     if other := _otherwise(entry.measured, here):
         return Compared(entry, candidate, "not comparable", other)
     claimed = score_of(entry.dev)
-    if fault := _difference(claimed, score):
+    if fault := _difference(claimed, score, dev):
         said = f"the bundle claims {100 * claimed.value:.1f} %, measured {100 * score.value:.1f} %: {fault}"
         versions = (entry.measured.versions if entry.measured else None) or {}
         others = [name for name in ARITHMETIC if (here.versions or {}).get(name) != versions.get(name)]
@@ -258,7 +261,7 @@ def _compared(
     return Compared(entry, candidate, "as claimed", None)
 
 
-def _difference(claimed: Score, found: Score) -> str | None:
+def _difference(claimed: Score, found: Score, dev: Suite) -> str | None:
     """In what a claim on the same problems is not what was measured; None: in nothing. Of a program that was stopped in a race what it was asked counts."""
     if claimed.of != found.of:
         return f"{claimed.of} problems where there are {found.of}"
@@ -266,15 +269,32 @@ def _difference(claimed: Score, found: Score) -> str | None:
     wrong = [{at for at, bit in enumerate(said) if bit not in ("-", got[at])} for said, got in readings]
     if count := len(wrong[0] | wrong[1]):
         return f"the verdicts on {count} of {claimed.n} problems are others"
-    if claimed.complete and claimed.bits != found.bits:
+    asked = score_of_bits(dev, claimed.strict_bits, claimed.lenient_bits)
+    if claimed.bits != asked.bits:
         return "the same verdicts, and another reading ranks"
-    families = {name: (claimed.families.get(name), share) for name, share in found.families.items()}
-    if claimed.complete and (
-        set(claimed.families) != set(families)
-        or any(said is None or abs(said - is_) > NEAR for said, is_ in families.values())
+    for name, what in _FIGURES.items():
+        if not _near(said := getattr(claimed, name), comes_to := getattr(asked, name)):
+            return f"the same verdicts, and another {what} ({said:.6g}) than they come to ({comes_to:.6g})"
+    if set(claimed.families) != set(asked.families) or not all(
+        _near(claimed.families[name], share) for name, share in asked.families.items()
     ):
         return "the same verdicts, and other shares of the families"
     return None
+
+
+_FIGURES = {
+    "value": "share",
+    "strict": "strict share",
+    "lenient": "lenient share",
+    "effective_n": "effective_n",
+    "low": "low end of the interval",
+    "high": "high end of the interval",
+}
+"""What a score says that follows from its verdicts, and what a reader calls it."""
+
+
+def _near(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=NEAR, abs_tol=NEAR)
 
 
 def _otherwise(claimed: bundle.Measured | None, here: bundle.Measured) -> str | None:

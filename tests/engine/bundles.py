@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.statistics import anytime_interval, wilson_share
 from engine import discovered
 
 SHIPPED = "2cacd0fdbed4"
@@ -53,3 +54,10 @@ def without(tree: Any, place: Place) -> Any:
     copied = copy.deepcopy(tree)
     del at(copied, place[:-1])[place[-1]]
     return copied
+
+
+def with_share(score: dict[str, Any], share: float, effective: float) -> dict[str, Any]:
+    """A score with another share in all readings, its problems counting as `effective` ones, and the interval of these two."""
+    ends = (anytime_interval if "-" in score["bits"] else wilson_share)(share, effective)
+    readings = {name: share for name in ("share", "strict", "lenient") if name in score}
+    return score | readings | {"effective_n": effective, "interval": [ends.low, ends.high]}

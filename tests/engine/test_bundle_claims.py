@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.statistics import mcnemar, wilson_share
-from engine.bundle_claims import _mcnemar, check_claims
+from engine.bundle_claims import _by_bits, _mcnemar, check_claims
 from engine.bundle_file import read_bundle
 from engine.errors import UserError
-from tests.engine.bundles import Place, at, changed, leaves, shipped_tree, without, written
+from tests.engine.bundles import Place, at, changed, leaves, shipped_tree, with_share, without, written
 
 TREE = shipped_tree()
 ENTRY = TREE["programs"][0]
@@ -123,6 +123,8 @@ def test_the_lists_name_only_what_is_there() -> None:
         (("dev", "interval"), [0.7, 0.75], "dev: interval: expected [0.6931, 0.7640], got [0.7000, 0.7500]"),
         (("dev", "interval"), [0.764, 0.693], "dev: interval"),
         (("dev", "effective_n"), 601.0, "dev: effective_n: expected 600 at most"),
+        (("dev", "effective_n"), 1e-200, "dev: effective_n: expected 1 at least"),
+        (("test", "score", "effective_n"), 1e-200, "test: effective_n: expected 1 at least"),
         (("test", "score", "share"), 0.7, "test: share: expected 0.69, got 0.7"),
         (("test", "against", "difference"), 0.2, "test: against: difference"),
         (("test", "against", "interval"), [0.05, 0.06], "test: against: interval: expected one around"),
@@ -138,6 +140,34 @@ def test_a_lie_is_named(tmp_path: Path, place: Place, value: Any, message: str) 
     assert message in str(error.value)
     assert "nothing of it is taken" in str(error.value)
     assert str(error.value).count("\n") == 0
+
+
+def test_a_share_lies_where_its_bits_let_it(tmp_path: Path) -> None:
+    dev, test, path = ENTRY["dev"], ENTRY["test"], tmp_path / "b.json"
+    for share, refused in ((0.99, True), (0.75, True), (0.745, False), (0.715, False), (0.7, True)):
+        lie = changed(TREE, ("programs", 0, "dev"), with_share(dev, share, 599.0))
+        assert is_refused(lie, path) == refused, "599 as by weights, of 600: 1.8 points at most"
+    lone = test | {"score": with_share(test["score"], 0.95, 1999.0), "against": None}
+    assert is_refused(changed(TREE, ("programs", 0, "test"), lone), path)
+
+
+@given(
+    weights=st.lists(st.tuples(st.floats(0.01, 100), st.booleans()), min_size=1, max_size=50),
+)
+@settings(max_examples=50, deadline=None)
+def test_whatever_the_weights_an_honest_share_passes(weights: list[tuple[float, bool]]) -> None:
+    whole, squares = sum(w for w, _ in weights), sum(w * w for w, _ in weights)
+    share = sum(w for w, right in weights if right) / whole
+    bits = "".join("01"[right] for _, right in weights)
+    assert not list(_by_bits("share", bits, whole * whole / squares, share))
+
+
+def test_those_who_answer_the_same_problems_have_the_same_effective_number(tmp_path: Path) -> None:
+    human = ENTRY["test"]["against"]["human"]
+    other = with_share(human, human["share"], 1500.0)
+    path = written(changed(TREE, ("programs", 0, "test", "against", "human"), other), tmp_path / "b.json")
+    with pytest.raises(UserError, match="test: against: effective_n: expected 2000, got 1500"):
+        check_claims(path, read_bundle(path))
 
 
 def test_scores_without_what_they_were_taken_on_are_refused(tmp_path: Path) -> None:

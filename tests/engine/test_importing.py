@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.statistics import wilson_share
 from engine import importing, rundir
 from engine.bundle import Bundle, to_text
 from engine.bundle_file import read_bundle
@@ -26,7 +25,7 @@ from engine.importing import Compared, import_bundles
 from engine.programs import find_program
 from engine.records import Candidate, Outcome
 from engine.store import Store
-from tests.engine.bundles import at, changed, written
+from tests.engine.bundles import at, changed, with_share, written
 from tests.engine.conftest import Call
 
 ROOT = Path(__file__).parents[2]
@@ -122,12 +121,24 @@ def lying(tree: dict[str, Any], place: int, flips: int) -> dict[str, Any]:
     dev = at(tree, ("programs", place, "dev"))
     bits = dev["bits"].replace("0", "1", flips)
     assert bits != dev["bits"]
-    share = bits.count("1") / len(bits)
-    ends = wilson_share(share, len(bits))
-    shares = dict.fromkeys(("share", "strict", "lenient"), share) | {"interval": [ends.low, ends.high]}
-    return changed(
-        tree, ("programs", place, "dev"), dev | dict.fromkeys(("bits", "strict_bits", "lenient_bits"), bits) | shares
-    )  # type: ignore[no-any-return]
+    verdicts = dict.fromkeys(("bits", "strict_bits", "lenient_bits"), bits)
+    return changed(tree, ("programs", place, "dev"), with_share(dev | verdicts, bits.count("1") / len(bits), len(bits)))  # type: ignore[no-any-return]
+
+
+def weighing(tree: dict[str, Any], place: int, share: float) -> dict[str, Any]:
+    """A lie that its own bits do not refute: as if some problems weighed more than others, so that the right ones come to `share`."""
+    dev = at(tree, ("programs", place, "dev"))
+    alike = dev["bits"].count("1") / dev["n"]
+    effective = 0.999 * dev["n"] / (1 + (share - alike) ** 2 / (alike * (1 - alike)))
+    return changed(tree, ("programs", place, "dev"), with_share(dev, share, effective))  # type: ignore[no-any-return]
+
+
+def raced(tree: dict[str, Any], place: int, asked: int) -> dict[str, Any]:
+    """The same program, stopped after so many problems; the shares of its families are those of all."""
+    dev = at(tree, ("programs", place, "dev"))
+    bits = {name: dev[name][:asked] + "-" * (dev["n"] - asked) for name in ("bits", "strict_bits", "lenient_bits")}
+    stopped = with_share(dev | bits | {"n": asked}, bits["bits"].count("1") / asked, float(asked))
+    return changed(tree, ("programs", place, "dev"), stopped)  # type: ignore[no-any-return]
 
 
 def test_every_lie_about_what_is_measured_is_told(
@@ -140,6 +151,9 @@ def test_every_lie_about_what_is_measured_is_told(
     lies = {
         "score": (lying(tree, SUM, 3), SUM, "differs", "measured"),
         "one answer": (lying(tree, SUM, 1), SUM, "differs", "the verdicts on 1 of 24 problems are others"),
+        "weights": (weighing(tree, SUM, 0.9), SUM, "differs", "the same verdicts, and another share (0.9) than they come to"),
+        "race": (weighing(raced(tree, SUM, 12), SUM, 0.9), SUM, "differs", "the same verdicts, and another share (0.9)"),
+        "family of a race": (raced(tree, SUM, 12), SUM, "differs", "the same verdicts, and other shares of the families"),
         "family": (
             changed(tree, ("programs", FIRST, "dev", "families"), dict.fromkeys(families, 0.0)),
             FIRST,

@@ -10,6 +10,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, InternalError, Operati
 
 from engine.archive_place import schema_in, told
 from engine.errors import EngineError, HostError, RunError
+from engine.storable import DamagedError
+from merges.errors import one_line
 
 _PASSING = ("too many", "slots are reserved", "starting up", "shutting down", "recovery")
 """Of a server that turns us away, why it will not do so later."""
@@ -17,6 +19,9 @@ _PASSING = ("too many", "slots are reserved", "starting up", "shutting down", "r
 _NO_RIGHT, _SCHEMA_THERE, _READ_ONLY = "42501", "42P06", "25006"
 _LOST = ("3F000", "42P01", "42703")
 """Somebody has dropped the schema, a table, a column."""
+
+_MOST_SAID = 200
+"""Characters of what a damaged row holds, in a message."""
 
 _GONE = ("08", "57P", "53")
 """Beginnings of PostgreSQL's codes for a connection that is gone, a server that ends, one without room."""
@@ -35,7 +40,9 @@ def reading(url: URL) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        raise server_fault(error, url) or _unsound(error, url) from error
+        raise server_fault(error, url) or _unsound(_words(error), url) from error
+    except DamagedError as error:
+        raise _unsound(one_line(error)[:_MOST_SAID], url) from error
 
 
 @contextmanager
@@ -47,12 +54,14 @@ def writing(url: URL) -> Iterator[None]:
         if fault := server_fault(error, url):
             raise fault from error
         if _code(error) in _LOST:
-            raise _unsound(error, url) from error
+            raise _unsound(_words(error), url) from error
         if not isinstance(error, OperationalError | InternalError):
             raise
         raise HostError(
             f"archive: a write failed ({said(error)}); free space or release the file, then resume: nothing finished is lost"
         ) from error
+    except DamagedError as error:  # of what was there before
+        raise _unsound(one_line(error)[:_MOST_SAID], url) from error
 
 
 @contextmanager
@@ -104,7 +113,10 @@ def _code(error: DatabaseError) -> str | None:
     return getattr(error.orig, "sqlstate", None)
 
 
-def _unsound(error: DatabaseError, url: URL) -> RunError:
-    words = f"{type(error.orig).__name__}: {said(error)}"
+def _words(error: DatabaseError) -> str:
+    return f"{type(error.orig).__name__}: {said(error)}"
+
+
+def _unsound(words: str, url: URL) -> RunError:
     repair = "check the path, or restore it from a copy" if schema_in(url) is None else "restore it from a copy"
     return RunError(f"archive '{told(url)}': expected a sound Mergewright archive, got {words}; {repair}")

@@ -17,6 +17,7 @@ from sqlalchemy.orm import aliased
 from engine.records import Candidate, Outcome, ProgramId
 from engine.rows import AT_ONCE
 from engine.schema import CandidateRow, ParentRow
+from engine.storable import decoding
 
 if TYPE_CHECKING:
     from engine.store import Store
@@ -172,7 +173,7 @@ def _relatives(
     wanted, found = sorted(ids), dict[int, Relative]()
     for at in range(0, len(wanted), AT_ONCE):
         question = select(*_COLUMNS).where(who(wanted[at : at + AT_ONCE])).order_by(CandidateRow.number).limit(limit)
-        with store.reading() as session:
+        with store.reading() as session, decoding():
             found |= {row.number: _relative(row) for row in session.execute(question)}
     return tuple(found[number] for number in sorted(found)[:limit])
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Dialect, Text, TypeDecorator
@@ -18,6 +20,25 @@ _MARK, _ZERO = 0xFDEF, 0xFDD0
 
 _STRANGE = re.compile(f"[\\x00\\ud800-\\udfff{chr(_MARK)}]")
 _ESCAPED = re.compile(f"{chr(_MARK)}([{chr(_ZERO)}-{chr(_ZERO + 15)}]{{4}})")
+
+
+class DamagedError(ValueError):
+    """A row holds what nobody has stored. `archive_faults` makes it the user's line."""
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Stands around the making of records from rows, and around nothing else: what fails here is the archive's fault.
+
+    Raises:
+        DamagedError: a value is not of its kind, or its other half is missing.
+    """
+    try:
+        yield
+    except DamagedError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"a row that cannot be read ({type(error).__name__}: {error})") from error
 
 
 def escape(text: str) -> str:
@@ -50,7 +71,8 @@ class AnyText(TypeDecorator[str]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         """See `unescape`."""
-        return None if value is None else unescape(value)
+        with decoding():
+            return None if value is None else unescape(value)
 
 
 _NUL_KEY = '"\\u0000'
@@ -67,9 +89,14 @@ def dumps(value: Any) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """What `dumps` was given, tuples as lists; also JSON as Python writes it, with NaN and Infinity, of archives of before."""
-    plain = text.decode() if isinstance(text, bytes) else text
-    return json.loads(plain, object_hook=_unmarked if _NUL_KEY in plain else None)
+    """What `dumps` was given, tuples as lists; also JSON as Python writes it, with NaN and Infinity, of archives of before.
+
+    Raises:
+        DamagedError: it is no JSON.
+    """
+    with decoding():
+        plain = text.decode() if isinstance(text, bytes) else text
+        return json.loads(plain, object_hook=_unmarked if _NUL_KEY in plain else None)
 
 
 def _marked(value: Any) -> Any:

@@ -62,6 +62,7 @@ from engine.schema import (
     VerdictRow,
 )
 from engine.search import Query, ids_beginning, selected
+from engine.storable import decoding
 
 
 class Store:
@@ -138,8 +139,8 @@ class Store:
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        """A session that sees one state of the archive, whatever is written meanwhile."""
-        with archive_faults.reading(self._url), Session(for_reading(self._engine)) as session:
+        """As `reading`, for questions of the store's own, whose rows become records here."""
+        with self.reading() as session, decoding():
             yield session
 
     # candidates
@@ -186,10 +187,11 @@ class Store:
     def find(self, query: Query) -> tuple[tuple[Candidate, ...], int]:
         """The candidates that a query asks for, in its order, and how many there are without its limit."""
         wanted = selected(query, self._engine.dialect.name)
-        with self._read() as session:
+        with self.reading() as session:
             count = session.scalar(select(func.count()).select_from(wanted.order_by(None).subquery())) or 0
             numbers = list(session.scalars(wanted.limit(query.limit).offset(query.offset or None)))
-            return tuple(numbered(session, numbers)), count
+            with decoding():  # and not around the question, which is the user's
+                return tuple(numbered(session, numbers)), count
 
     def ids(self, beginning: str) -> list[ProgramId]:
         """Ids of the programs whose id begins with a text, sorted."""
@@ -221,8 +223,8 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One look at the database, for questions that need no whole candidates."""
-        with self._read() as session:
+        """A session that sees one state of the archive, whatever is written meanwhile; for questions that need no whole candidates."""
+        with archive_faults.reading(self._url), Session(for_reading(self._engine)) as session:
             yield session
 
     # trials, finals

@@ -21,6 +21,7 @@ from engine import archive_place
 from engine.connecting import connect
 from engine.descriptors import NUMBERS, Descriptors
 from engine.errors import HostError, RunError
+from engine.lineage import family
 from engine.records import Assessment, Effect, Final, Outcome, Program, Sampling, Trial
 from engine.schema import SCHEMA_VERSION, Base, DescriptorRow
 from engine.search import Query
@@ -429,6 +430,49 @@ def test_a_damaged_archive_is_one_line(store: Store, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"expected a sound Mergewright archive, got \w+: .*trials") as caught:
         Store.in_folder(tmp_path).trials()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("UPDATE candidates SET sampling = '{\"nobody\": 1}'", "TypeError"),
+        ("UPDATE candidates SET parents = '5'", "TypeError"),
+        ("UPDATE candidates SET outcome = 'gone'", "ValueError: 'gone'"),
+        ("DELETE FROM sources", "KeyError: 1"),
+        ("DELETE FROM sketches", "KeyError"),
+        ("UPDATE scores SET score = '{}'", "TypeError"),
+    ],
+)
+def test_a_damaged_row_is_one_line(made: Made, tmp_path: Path, damage: str, told: str) -> None:
+    store = made(".")
+    store.take_over([candidate(1, 0.5)])
+    store.add_descriptors(candidate(1, 0.5).program.id, Descriptors(dict.fromkeys(NUMBERS, 0.0), (0.5,), (), (0.0,)))
+    change(tmp_path, damage)
+    for read in (store.candidates, lambda: store.find(Query()), lambda: store.candidate(1), store.digest):
+        with pytest.raises(RunError, match=f"expected a sound Mergewright archive, got a row .*{told}") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_broken_json_is_one_line_whoever_reads_it(tmp_path: Path) -> None:
+    store = Store.in_folder(tmp_path, create=True)
+    store.take_over([candidate(1, 0.5)])
+    store.set_meta("state", {"finished": True})
+    change(tmp_path, "UPDATE candidates SET sampling = '{', parents = '['")
+    change(tmp_path, "UPDATE meta SET value = '" + "[" * 100_000 + "'")
+    for use in (
+        store.candidates,
+        lambda: family(store, candidate(1, 0.5).program.id),
+        lambda: store.meta("state"),
+        lambda: store.set_meta("state", {"finished": False}),
+    ):
+        with pytest.raises(RunError, match="expected a sound Mergewright archive, got a row"):
+            use()
+
+
+def test_a_fault_of_those_who_ask_is_not_the_archives(store: Store) -> None:
+    with pytest.raises(KeyError, match="ours"), store.reading():
+        raise KeyError("ours")
 
 
 def test_verdicts_are_known_by_model_and_suite_and_grow(store: Store) -> None:

@@ -27,7 +27,7 @@ from engine.lineage import family, related
 from engine.overview import pulse
 from engine.pages import api
 from engine.pages.asking import PAGE, Asked, axes
-from engine.pages.guard import Guard
+from engine.pages.guard import Guard, guarded
 from engine.pages.kin import MOST_SHOWN, ancestors, descendants
 from engine.pages.parts import Values, beside_part, glance_part, map_part, pair_part, program_part
 from engine.pages.rendering import render
@@ -156,6 +156,12 @@ def _add_mistakes(app: FastAPI) -> None:
 
     for kind in KNOWN_ERRORS:
         app.add_exception_handler(kind, ours)
+
+    @app.exception_handler(Exception)
+    def _defect(request: Request, error: Exception) -> Response:
+        """What nobody has foreseen. Starlette answers so from outside the guard, and then raises it again, so that the terminal shows where it comes from."""
+        text = f"expected an answer, got {type(error).__name__}: a fault of this program, or of the run's files; the terminal of `mergewright serve` says where: report it"
+        return guarded(answer(request, 500, text))
 
     @app.exception_handler(RequestValidationError)
     def _malformed(request: Request, error: RequestValidationError) -> Response:

@@ -42,6 +42,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def guarded(response: Response) -> Response:
+    """The answer, with the headers of all our answers."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
 class Guard:
     """Stands before every answer.
 
@@ -54,10 +61,7 @@ class Guard:
 
     async def __call__(self, request: Request, further: Next) -> Response:
         """The answer, or a refusal."""
-        response = self._refusal(request) or await further(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+        return guarded(self._refusal(request) or await further(request))
 
     def _refusal(self, request: Request) -> Response | None:
         if request.method not in READING:

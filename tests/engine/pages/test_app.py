@@ -17,6 +17,7 @@ from engine.cells import Axis, cells
 from engine.cli import app
 from engine.config import CampaignConfig
 from engine.pages.app import create_app
+from engine.pages.guard import HEADERS
 from engine.pages.report import write_report
 from engine.pages.runs import Run, Runs
 from engine.records import Candidate, Outcome, Program
@@ -245,6 +246,28 @@ def test_an_address_that_is_none_is_a_page_and_json_below_api(visitor: TestClien
     )
     assert visitor.get("/static/../app.py").status_code == 404
     assert visitor.get("/static/%2e%2e/app.py").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "media", "begin"),
+    [
+        ("/runs/small/programs", "text/html; charset=utf-8", "<!doctype html>"),
+        ("/api/runs/small/programs", "application/json", '{"detail":'),
+    ],
+)
+def test_a_fault_that_nobody_foresaw_is_a_page_and_json_with_all_headers(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, path: str, media: str, begin: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr("engine.store.Store.find", broken)
+    answer = TestClient(create_app(runs), base_url=BASE, raise_server_exceptions=False).get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (500, media)
+    assert answer.text.startswith(begin)
+    assert "KeyError" in answer.text
+    assert "secret" not in answer.text
+    assert answer.headers.items() >= {name.lower(): value for name, value in HEADERS.items()}.items()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ Not covered: other users of this machine, who can ask a loopback address as well
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from urllib.parse import urlencode
@@ -31,6 +32,9 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+_HOST = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[0-9a-z.-]+))(:[0-9]{1,5})?")
+_MOST_SAID = 200  # characters of what came, in an answer
+
 Next = Callable[[Request], Awaitable[Response]]
 
 
@@ -40,6 +44,12 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _names_loopback(given: str) -> bool:
+    """Whether a Host names the loopback. It is read here as it came: for one that it cannot read, Starlette's address has the server's own name, which is the loopback's."""
+    found = _HOST.fullmatch(given.lower())
+    return found is not None and is_loopback(found["v6"] or found["name"])
 
 
 def guarded(response: Response) -> Response:
@@ -67,8 +77,9 @@ class Guard:
         if request.method not in READING:
             return _say(405, "expected GET: these pages only show", {"Allow": "GET"})
         if self._token is None:
-            host = request.url.hostname or ""
-            if not is_loopback(host):
+            given = request.headers.getlist("Host")
+            if len(given) != 1 or not _names_loopback(given[0]):
+                host = " and ".join(given)[:_MOST_SAID]
                 return _say(421, f"expected a name of this machine's loopback, got '{host}'; open http://127.0.0.1")
             return None
         if self._knows(request.cookies.get(COOKIE)) or self._knows(_bearer(request)):

@@ -31,6 +31,19 @@ def test_another_name_is_refused_whatever_it_resolves_to(runs: Runs, base: str) 
     assert "expected a name of this machine's loopback" in answer.text
 
 
+@pytest.mark.parametrize(
+    "host",
+    ['evil"x', "evil.example:99999", "evil.example:", "evil..x", "évil.x".encode(), "[::1", "a@127.0.0.1", "127.0.0.1/", ""],
+)  # fmt: skip
+def test_a_name_that_cannot_be_read_is_refused(runs: Runs, host: str | bytes) -> None:
+    assert visitor(runs, None).get("/api/runs", headers={"Host": host}).status_code == 421
+
+
+def test_two_names_are_refused(runs: Runs) -> None:
+    names = [("Host", "127.0.0.1"), ("Host", "evil.example")]
+    assert visitor(runs, None).get("/api/runs", headers=names).status_code == 421
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_nothing_but_reading(runs: Runs, method: str) -> None:
     answer = visitor(runs, None).request(method, "/runs/small")

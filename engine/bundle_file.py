@@ -6,6 +6,7 @@ Bounded before anything is built from it: bytes, depth, programs. Two readers mu
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -79,8 +80,8 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys stand once: readers disagree about which of two counts."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise _Refused(f"got key {_shown(twice)} twice in one object")
     return found
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.bundle import MAX_PROGRAMS
-from engine.bundle_file import MAX_BYTES, read_bundle
+from engine.bundle_file import MAX_BYTES, _once, read_bundle
 from engine.errors import UserError
 from tests.engine.bundles import changed, leaves, shipped_tree, without, written
 
@@ -90,6 +90,23 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path: Path) -> None:
 def test_a_million_programs_are_one_line(tmp_path: Path) -> None:
     many = changed(TREE, ("programs",), [{}] * 1_000_000)
     assert f"got 1000000 programs, expected {MAX_PROGRAMS} at most" in refused(written(many, tmp_path / "b.json"))
+
+
+def test_a_key_that_stands_twice_is_found_in_one_pass() -> None:
+    compared = 0
+
+    class Key(str):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    pairs = [(Key(f"{at:x}"), 0) for at in range(2000)]
+    with pytest.raises(ValueError, match="got key '7cf' twice in one object"):
+        _once([*pairs, (Key("7cf"), 0)])
+    assert compared < 20 * len(pairs)
 
 
 @pytest.mark.parametrize("filler", ["[]", "{}", "1", '""'])

@@ -36,6 +36,12 @@ CONDITION_PATTERN = (
 )
 """What `condition` takes, as a regular expression for those who describe it."""
 
+MOST_TEXT = 3000
+"""Characters of a text to search for: SQLite takes patterns of 50,000 bytes, and a character may come to 15 of them (`storable.escape`)."""
+
+MOST_AT_ONCE = 100
+"""Conditions, and operations, of one question: databases bound how deep one may be."""
+
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {">=": ge, "<=": le, ">": gt, "<": lt, "=": eq}
@@ -80,9 +86,9 @@ class Query:
     Attributes:
         verdict: value of `Outcome`; None: any.
         iteration, generator: in which it was written, and by which version; None: any.
-        operations: all of these are called in its text; case matters, as it does in Python.
-        text: stands in its source, whatever the case; "" anywhere.
-        conditions: all of these hold. What has no such number does not meet a condition on it.
+        operations: all of these are called in its text, MOST_AT_ONCE at most; case matters, as it does in Python.
+        text: stands in its source, whatever the case, MOST_TEXT characters at most; "" anywhere.
+        conditions: all of these hold, MOST_AT_ONCE at most. What has no such number does not meet a condition on it.
         sort: a name out of NAMES, those that have no such number last; None: as `ranking.best_first` has it.
         falling: the largest first, where `sort` is given.
         limit, offset: how many, after how many; limit None: all.
@@ -103,11 +109,18 @@ class Query:
     descendants_of: ProgramId | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names that nobody knows.
+        """Refuse names that nobody knows, and more than a database takes.
 
         Raises:
-            ConfigError: an unknown verdict, or an unknown name to sort by.
+            ConfigError: an unknown verdict, or an unknown name to sort by; a text too long, or too many operations or conditions.
         """
+        if len(self.text) > MOST_TEXT:
+            raise ConfigError(
+                f"text: expected {MOST_TEXT} characters at most, got {len(self.text)}; search for a part of it"
+            )
+        for what, given in (("operations", self.operations), ("conditions", self.conditions)):
+            if len(given) > MOST_AT_ONCE:
+                raise ConfigError(f"{what}: expected {MOST_AT_ONCE} at most, got {len(given)}; leave some out")
         if self.verdict is not None and self.verdict not in set(Outcome):
             raise ConfigError(f"verdict: expected one of {', '.join(Outcome)}, got '{self.verdict}'; choose one")
         if self.sort is not None and self.sort not in NAMES:

@@ -15,7 +15,7 @@ from engine.pages import answers
 from engine.pages.asking import MOST_CELLS, PAGE
 from engine.pages.runs import Runs, at_a_glance
 from engine.records import LARGEST_NUMBER, Outcome
-from engine.search import CONDITION_PATTERN, NAMES, question
+from engine.search import CONDITION_PATTERN, MOST_AT_ONCE, MOST_TEXT, NAMES, question
 from engine.syntax_diff import diff
 
 Name = Annotated[str, Path(description="A run's name, as in the list of runs.")]
@@ -85,9 +85,16 @@ def _add_search(router: APIRouter, runs: Runs) -> None:
         verdict: Outcome | None = None,
         iteration: Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)] = None,
         generator: str | None = None,
-        operation: Annotated[list[str] | None, Query(description="Called in the program's text. Repeatable.")] = None,
-        text: Annotated[str, Query(description="Stands in the program's text, whatever the case.")] = "",
-        where: Annotated[list[Where] | None, Query(description="Such as rest>0.1 or score>=60%. Repeatable.")] = None,
+        operation: Annotated[
+            list[str] | None, Query(max_length=MOST_AT_ONCE, description="Called in the program's text. Repeatable.")
+        ] = None,
+        text: Annotated[
+            str, Query(max_length=MOST_TEXT, description="Stands in the program's text, whatever the case.")
+        ] = "",
+        where: Annotated[
+            list[Where] | None,
+            Query(max_length=MOST_AT_ONCE, description="Such as rest>0.1 or score>=60%. Repeatable."),
+        ] = None,
         ancestors_of: Member = "",
         descendants_of: Member = "",
         sort: Sort = "",

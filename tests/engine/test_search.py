@@ -16,7 +16,7 @@ from engine.errors import ConfigError
 from engine.ranking import best_first
 from engine.records import Candidate, Outcome
 from engine.rows import AT_ONCE
-from engine.search import NAMES, Condition, Query, condition, in_order
+from engine.search import MOST_AT_ONCE, MOST_TEXT, NAMES, Condition, Query, condition, in_order
 from engine.store import Store
 from tests.engine.conftest import candidate, dev_score
 from tests.engine.test_lineage import looked_through as relatives_of
@@ -217,6 +217,22 @@ def test_unknown_verdicts_and_names_to_sort_by_are_told_in_one_line() -> None:
         Query(verdict="good")
     with pytest.raises(ConfigError, match=r"sort: expected one of score, .* got 'taste'; choose one"):
         Query(sort="taste")
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "one"),
+    [
+        ("text", MOST_TEXT, "\ufdef"),  # which takes the most bytes
+        ("operations", MOST_AT_ONCE, ["svd"]),
+        ("conditions", MOST_AT_ONCE, [Condition("rest", ">", 2.0)]),
+    ],
+)
+def test_a_question_is_as_long_as_a_database_takes_and_no_longer(
+    store: Store, name: str, most: int, one: str | list[object]
+) -> None:
+    store.find(Query(**{name: one * most}))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"{name}: expected {most}.* at most, got {most + 1}"):
+        Query(**{name: one * (most + 1)})  # type: ignore[arg-type]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

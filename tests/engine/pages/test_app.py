@@ -179,6 +179,7 @@ def test_the_leaderboard_finds_and_orders_as_the_archive_does(visitor: TestClien
         ("sort=beauty", "sort: expected one of"),
         ("verdict=great", "verdict: expected one of"),
         ("iteration=x", "iteration: expected a whole number"),
+        (f"text={'a' * 50_001}", "text: expected 3000 characters at most, got 50001"),
         ("page=0", "page: expected a whole number"),
         ("page=99999999999999999999", "page: expected a whole number"),
     ],

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; when this returns, it is on the disk under its name.
+    """Write a file whole or not at all; when this returns, it is on the disk under its name. Where it fails, nothing is left beside it.
 
     Raises:
         OSError: as from the file system.
     """
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):  # what failed first is what is told
+            part.unlink()
+        raise
     _sync(path.parent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from engine.cells import cells
-from engine.errors import HostError
+from engine.errors import HostError, UserError
 from engine.pages.asking import axes
 from engine.pages.parts import glance_part, map_part, program_part
 from engine.pages.rendering import render
@@ -27,13 +28,20 @@ def write_report(run: Run, out: Path) -> None:
     """Write the report of a run as it is now.
 
     Raises:
-        HostError: it cannot be written.
+        UserError: no file can be written there.
+        HostError: the disk is full, or fails.
     """
     found, _ = run.store.find(Query(verdict="ok", limit=MOST_PROGRAMS))
     try:
         write_whole(out, report(run, found))
     except OSError as error:
-        raise HostError(f"report '{out}': it could not be written ({error.strerror}); give another --out") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise HostError(
+                f"report '{out}': it could not be written ({error.strerror}); free space, then try again"
+            ) from error
+        raise UserError(
+            f"report '{out}': expected a file in a folder that is there, got {error.strerror}; give another --out"
+        ) from error
 
 
 def report(run: Run, shown: Sequence[Candidate]) -> str:

@@ -49,3 +49,13 @@ def test_a_file_system_that_cannot_sync_folders_is_taken_as_it_is_and_a_failing_
     fault = errno.EIO
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         write_whole(tmp_path / "a", "other")
+
+
+def test_a_file_that_cannot_get_its_name_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").touch()
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path / "a", "text")
+    with pytest.raises(NotADirectoryError):
+        write_whole(tmp_path / "b" / "c", "text")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import signal
 import socket
@@ -15,9 +17,10 @@ from urllib.request import HTTPCookieProcessor, build_opener, urlopen
 
 import pytest
 
-from engine.errors import UserError
+from engine.errors import HostError, UserError
+from engine.pages.report import write_report
 from engine.pages.running import serve
-from engine.pages.runs import Runs
+from engine.pages.runs import Run, Runs
 
 
 def started(*arguments: str | Path) -> subprocess.Popen[str]:
@@ -135,7 +138,27 @@ def test_a_report_is_one_file_with_everything_in_it(finished: Path, tmp_path: Pa
     ):
         assert f">{title}</h2>" in page
     assert page.count('class="source"') == 5, "every program that works and is new"
-    again = started("report", finished, "--out", tmp_path / "no" / "r.html")
-    _, wrong = again.communicate(timeout=60)
-    assert (again.returncode, wrong.count("\n")) == (1, 1)
-    assert "could not be written (No such file or directory)" in wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("no/r.html", "No such file or directory"), ("file/r.html", "Not a directory"), (".", "Is a directory")],
+)
+def test_a_place_that_takes_no_report_is_the_users_mistake_and_stays_as_it_was(
+    run: Run, tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").touch()
+    with pytest.raises(UserError, match=f"expected a file in a folder that is there, got {said}"):
+        write_report(run, tmp_path / "out" / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "file"]
+
+
+def test_a_full_disk_is_no_mistake(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(HostError, match="No space left on device"):
+        write_report(run, tmp_path / "r.html")
+    assert not list(tmp_path.iterdir())

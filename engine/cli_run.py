@@ -115,7 +115,7 @@ def status(
         console = wide_console()
         again = "the command that imported it" if rundir.imported(folder) else f"mergewright resume {folder}"
         state = "finished" if facts["finished"] else f"not finished; go on with: {again}"
-        console.print(f"{folder}: {state}; {facts['assessed']} of {facts['planned']} programs assessed")
+        console.print(f"{folder}: {state}; {facts['assessed']} of {facts['planned']} programs assessed", markup=False)
         tables.print_to(console, tables.search_report(config, store))
         if facts["finished"]:
             tables.print_to(console, tables.final_report(config, store))
@@ -190,6 +190,7 @@ def _go(folder: Path, config: CampaignConfig, *, allow_none: bool, plain: bool) 
     console.print(
         f"Campaign {config.campaign.name}: {config.campaign.iterations} × {config.campaign.programs} programs; archive {folder}",
         highlight=False,
+        markup=False,
     )
     stopping = stopping_in_order(progress.request_stop, go_on_by, tell=progress.tell, farewell=progress.farewell)
     with stopping, progress:

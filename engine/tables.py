@@ -61,7 +61,7 @@ def final_report(config: CampaignConfig, store: Store) -> RenderableType:
         return Text("No test problem was touched (campaign.final = false).")
     rows = final_rows(config, store)
     n = rows[0].final.score.n if rows else 0
-    table = Table(title=f"Held-out test problems ({benchmark_name(config)}, n = {n})", title_justify="left")
+    table = Table(title=f"Held-out test problems ({escape(benchmark_name(config))}, n = {n})", title_justify="left")
     for name, justify in (
         ("", "left"),
         ("dev %", "right"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from engine import rundir, tables
 from engine.cli import app
-from engine.records import Outcome
+from engine.config_file import build_config
+from engine.records import Final, Outcome
 from engine.store import Store
 from sandbox import Isolation, Sandbox, host
 from tests.engine import conftest
@@ -499,6 +501,23 @@ def test_status_says_how_far_the_run_is(mergewright: Call, run_folder: Path) -> 
     facts = json.loads(mergewright(f"status {run_folder} --json").out)
     assert (facts["finished"], facts["planned"], facts["assessed"]) == (True, 8, 8)
     assert "Headline" in mergewright(f"status {run_folder}").out
+
+
+def test_a_folder_is_called_what_it_is_called(mergewright: Call, run_folder: Path, tmp_path: Path) -> None:
+    for name in ("a[/b]", "a[b]c"):
+        shutil.copytree(run_folder, tmp_path / name)
+        assert "".join(mergewright(f"status '{tmp_path / name}'").out.split()).startswith(f"{tmp_path / name}:finished")
+
+
+def test_models_and_benchmarks_are_called_what_they_are_called(tmp_path: Path) -> None:
+    parts = [{"name": "pocket", "label": "[/x]"}, {"name": "pocket", "label": "y[b]z"}]
+    with closing(Store.in_folder(tmp_path, create=True)) as store:
+        store.add_final(Final("a[/b]", "expert", 1, 0.5, {}, conftest.dev_score()))
+        out, config = io.StringIO(), build_config({"benchmark": {"parts": parts}})
+        tables.print_to(Console(width=tables.PLAIN_WIDTH, file=out), tables.final_report(config, store))
+    shown = out.getvalue()
+    assert "a[/b]" in shown
+    assert "[/x] × 1 + y[b]z × 1" in shown
 
 
 def test_an_archived_program_applies_by_its_id(

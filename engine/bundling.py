@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from engine import bundle, discovered, rundir
 from engine.bench import Prober
 from engine.config import CampaignConfig
 from engine.descriptors import Descriptors
-from engine.errors import HostError, UserError
+from engine.errors import RunError, UserError
 from engine.finale import Row
 from engine.programs import Found
 from engine.ranking import best_first
@@ -27,6 +27,7 @@ from engine.store import Store
 from engine.suites import described
 from engine.tables import final_rows
 from merges.contract import checked_parameters, program_error, program_id
+from merges.errors import one_line
 from merges.probes import behaviour_hash
 from merges.provenance import versions
 
@@ -72,12 +73,17 @@ def read_notes(licence: str | None, title: str | None, explanation: Path | None)
 
 
 def make_bundle(entries: Sequence[bundle.Entry]) -> bundle.Bundle:
-    """A bundle of entries, each program once, under their licences."""
+    """A bundle of entries, each program once, under their licences.
+
+    Raises:
+        UserError: together they are more than a bundle holds.
+    """
     programs = tuple({entry.id: entry for entry in entries}.values())
     licence = " AND ".join(dict.fromkeys(f"({e.licence})" if " " in e.licence else e.licence for e in programs))
-    return bundle.Bundle(
-        format=bundle.FORMAT, version=bundle.VERSION, licence=licence, made_with=versions(), programs=programs
-    )
+    with _holding("bundle", "export fewer programs at once", UserError):
+        return bundle.Bundle(
+            format=bundle.FORMAT, version=bundle.VERSION, licence=licence, made_with=versions(), programs=programs
+        )
 
 
 def entries_of(programs: Sequence[Found], notes: Notes) -> list[bundle.Entry]:
@@ -85,7 +91,7 @@ def entries_of(programs: Sequence[Found], notes: Notes) -> list[bundle.Entry]:
 
     Raises:
         ProgramError: the gate refuses one, or it failed.
-        RunError, UserError: a run cannot be read; a program has not met its fate yet.
+        RunError, UserError: a run cannot be read, or has what a bundle cannot hold; a program has not met its fate yet.
     """
     archives: dict[Path, _Archive] = {}
     entries = []
@@ -105,6 +111,7 @@ def entries_of(programs: Sequence[Found], notes: Notes) -> list[bundle.Entry]:
 class _Archive:
     """What an archive says of all its programs."""
 
+    folder: Path
     config: CampaignConfig
     candidates: Mapping[str, Sequence[Candidate]]
     finals: Mapping[str, Row]
@@ -120,9 +127,29 @@ def _read(folder: Path) -> _Archive:
         rows = final_rows(config, store)
     finals = {row.final.name: row for row in rows if row.final.kind == "discovered"}
     human = next((row for row in rows if (row.final.kind, row.final.rank) == ("human", 1)), None)
-    manifest = _manifest(folder)
-    where = measured(config, manifest.get("inputs"), manifest.get("versions"))
-    return _Archive(config, candidates, finals, human, where)
+    manifest = rundir.read_manifest(folder) if (folder / rundir.MANIFEST_FILE).exists() else {}
+    with _holding(f"run '{folder}': {rundir.MANIFEST_FILE}"):
+        where = measured(config, manifest.get("inputs"), manifest.get("versions"))
+    return _Archive(folder, config, candidates, finals, human, where)
+
+
+@contextmanager
+def _holding(what: str, mend: str = "restore it from a copy", kind: type[UserError] = RunError) -> Iterator[None]:
+    """Stands around the making of a bundle's parts: what it cannot hold is named.
+
+    Raises:
+        UserError: a value is missing, of another kind, or beyond its bounds; of this `kind`.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, (error.title, *first["loc"])))
+        got = f"{str(first['input'])[:60]!r} at {place[:120]}: {first['msg']}"
+        raise kind(one_line(f"{what}: expected what a bundle can hold, got {got}; {mend}")) from error
+    except (KeyError, TypeError, ValueError) as error:
+        got = f"{type(error).__name__}: {str(error)[:120]}"
+        raise kind(one_line(f"{what}: expected what a bundle can hold, got {got}; {mend}")) from error
 
 
 def _noted(entry: bundle.Entry, notes: Notes) -> bundle.Entry:
@@ -138,11 +165,18 @@ def _archived(archive: _Archive, source: str) -> bundle.Entry:
         raise UserError(f"program {program}: expected one whose fate is known, got one in work; finish its run first")
     if a.behaviour is None or a.outcome in (Outcome.FAILED, Outcome.REJECTED):
         raise program_error(program, a.reason, a.detail, a.line)
+    with _holding(f"run '{archive.folder}': program {program}"):
+        return _entry(archive, candidate, final)
+
+
+def _entry(archive: _Archive, candidate: Candidate, final: Row | None) -> bundle.Entry:
+    program, source, a = candidate.program.id, candidate.program.source, candidate.assessment
+    assert a.behaviour is not None
     before = bundle.Entry.model_validate_json(candidate.program.text) if _is_imported(candidate) else None
     kept = before.model_dump(include={"licence", "title", "explanation"}) if before else {"licence": LICENCE}
     return bundle.Entry(
         id=program,
-        source=candidate.program.source,
+        source=source,
         behaviour=bundle.Behaviour(hash=a.behaviour, experts=len(archive.config.models.experts)),
         parameters=checked_parameters(source, {}),
         descriptors=_described(a.descriptors) if a.descriptors else None,
@@ -165,14 +199,15 @@ def _probed(source: str) -> bundle.Entry:
         answer = prober.probe(source)
         if answer.outputs is None:
             raise program_error(program_id(source), answer.reason, answer.detail, answer.line)
-        return bundle.Entry(
-            id=program_id(source),
-            source=source,
-            behaviour=bundle.Behaviour(hash=behaviour_hash(answer.outputs), experts=len(config.models.experts)),
-            parameters=checked_parameters(source, {}),
-            descriptors=_described(prober.describe(source, answer)),
-            licence=LICENCE,
-        )
+        with _holding(f"program {program_id(source)}", "change it", UserError):
+            return bundle.Entry(
+                id=program_id(source),
+                source=source,
+                behaviour=bundle.Behaviour(hash=behaviour_hash(answer.outputs), experts=len(config.models.experts)),
+                parameters=checked_parameters(source, {}),
+                descriptors=_described(prober.describe(source, answer)),
+                licence=LICENCE,
+            )
 
 
 def _described(found: Descriptors) -> bundle.Described:
@@ -261,18 +296,9 @@ def measured(
         experts=tuple(map(_public, config.models.experts)),
         merge=config.models.merge,
         conditions=conditions(config),
-        inputs=bundle.Inputs(**{name: inputs[name] for name in known}) if inputs else None,
+        inputs=bundle.Inputs(**{name: inputs[name] for name in known}) if inputs is not None else None,
         versions=dict(package_versions) if package_versions else None,
     )
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise HostError(f"run '{folder}': manifest.json could not be read ({error}); restore it") from error
-    return found if isinstance(found, dict) else {}
 
 
 def _public(reference: str) -> str:

@@ -306,6 +306,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise TypeError("no object")
         if missing := {"inputs", "versions", "campaign"} - set(found):
             raise KeyError(*missing)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

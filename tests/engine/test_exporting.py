@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,9 @@ from engine.bundle import Entry
 from engine.bundle_claims import check_claims
 from engine.bundle_file import read_bundle
 from engine.bundling import Notes, entries_of, make_bundle, measured
+from engine.config import CampaignConfig
 from engine.config_file import build_config
+from engine.errors import RunError, UserError
 from engine.exporting import HUB_LICENCES, card, program_text, write_bundle, write_hub, write_program
 from engine.programs import Found, find_program
 from engine.records import Outcome
@@ -25,7 +29,7 @@ from merges.contract import program_id
 from merges.errors import OptionError, ProgramError, TargetError
 from sandbox import check
 from tests.engine.bundles import SHIPPED
-from tests.engine.conftest import Call
+from tests.engine.conftest import Call, candidate, dev_score
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +74,7 @@ def test_whatever_stands_around_a_program_its_file_has_its_id(entry: Entry, head
 
 def test_a_program_without_room_for_a_header_is_refused(entry: Entry, tmp_path: Path) -> None:
     source = BODY + "#" * (65_536 - len(BODY) - 10)
-    long = entry.model_copy(update={"source": source, "id": program_id(source)})
+    long = entry.model_copy(update={"source": source, "id": program_id(BODY)})
     with pytest.raises(OptionError, match="expected one that has room for a header"):
         write_program(long, tmp_path / "x.py")
     assert list(tmp_path.iterdir()) == []
@@ -151,6 +155,59 @@ def test_a_bundle_names_no_place_of_this_machine(finished_run: Path, tmp_path: P
     folders = build_config({"models": {"base": "/secret/seed", "experts": ["./a", str(tmp_path), "owner/name"]}})
     said = measured(folders, None, None)
     assert (said.base, said.experts) == ("seed", ("a", tmp_path.name, "owner/name"))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ("{", "expected a readable manifest.json, got JSONDecodeError"),
+        ("[]", "expected a readable manifest.json, got TypeError"),
+        ('["campaign", "inputs", "versions"]', "expected a readable manifest.json, got TypeError"),
+        ('{"campaign": "", "inputs": {}}', "expected a readable manifest.json, got KeyError"),
+        ('{"campaign": "", "inputs": {}, "versions": {}}', "manifest.json: expected what a bundle can hold, got KeyError: 'base'"),
+        ('{"campaign": "", "inputs": {"base": 1}, "versions": {}}', "manifest.json: expected what a bundle can hold, got KeyError: 'experts'"),
+        ('{"campaign": "", "inputs": [1], "versions": {}}', "manifest.json: expected what a bundle can hold, got TypeError"),
+        ("experts", "manifest.json: expected what a bundle can hold, got '{}' at Inputs.experts: Dictionary should have at least 2 items"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_none_is_one_line(finished_run: Path, tmp_path: Path, manifest: str, said: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    if manifest == "experts":
+        there = json.loads((run / "manifest.json").read_text())
+        manifest = json.dumps({**there, "inputs": {**there["inputs"], "experts": {}}})
+    (run / "manifest.json").write_text(manifest)
+    known = next(c.program.id for c in Store.in_folder(run).candidates() if c.assessment.outcome is Outcome.OK)
+    with pytest.raises(RunError) as caught:
+        entries_of([find_program(f"{run}#{known}")], Notes())
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_score_that_a_bundle_cannot_hold_is_one_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    rundir.new_folder(CampaignConfig(), run, "now")
+    one = candidate(1, 0.5)
+    long = replace(dev_score(), families={"x" * 201: 0.5})
+    program = replace(one.program, source=BODY, id=program_id(BODY))
+    behaviour = replace(one.assessment, score=long, behaviour="0" * 16)
+    with closing(Store.in_folder(run, create=True)) as store:
+        store.take_over([replace(one, program=program, assessment=behaviour)])
+    with pytest.raises(
+        RunError, match=rf"program {program_id(BODY)}: expected what a bundle .* at DevScore.families.x+"
+    ) as caught:
+        entries_of([find_program(f"{run}#{program_id(BODY)}")], Notes())
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_bundle_cannot_hold_of_a_file_or_of_several_is_one_line(entry: Entry) -> None:
+    source = f"def merge_models(model_dict, device, *, {'x' * 201}=0.5):\n    return sum(model_dict.values())\n"
+    with pytest.raises(UserError, match=r"program \w+: expected what a bundle can hold, got .* at Entry.parameters"):
+        entries_of([Found(source, "x")], Notes())
+    licences = [f"MIT OR ISC OR LicenseRef-{at:040d}" for at in range(2)]
+    both = [entry.model_copy(update={"id": f"{at:012x}", "licence": one}) for at, one in enumerate(licences)]
+    with pytest.raises(UserError, match=r"bundle: expected .* at Bundle.licence.*; export fewer programs at once"):
+        make_bundle(both)
 
 
 def test_a_file_and_a_library_program_have_what_the_probes_say(tmp_path: Path, mergewright: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from engine import rundir
 from engine.config import CampaignConfig
+from engine.pages.rendering import source
 from engine.pages.report import write_report
 from engine.pages.runs import Run
 from engine.records import Final
@@ -221,3 +223,22 @@ def test_the_report_opens_from_the_disk(browser: Browser, run: Run, tmp_path: Pa
     assert page.url.partition("#")[2] in [c.program.id for c in run.store.candidates()]
     assert visit.wrong == []
     context.close()
+
+
+def test_a_line_stands_in_the_order_of_its_characters(browser: Browser) -> None:
+    line = "x = (\u05d0, 1, \u05d1)  # \u05d2 + 2"
+    style = (files("engine.pages") / "static" / "style.css").read_text()
+    page = browser.new_page()
+    page.set_content(f'<style>{style}</style><pre class="source"><code>{source(line, None, "a")}</code></pre>')
+    places = page.evaluate("""() => {
+        const walker = document.createTreeWalker(document.querySelector("#a-1"), NodeFilter.SHOW_TEXT), found = [];
+        while (walker.nextNode()) for (let at = 0; at < walker.currentNode.length; at++) {
+            const range = document.createRange();
+            range.setStart(walker.currentNode, at); range.setEnd(walker.currentNode, at + 1);
+            found.push(range.getBoundingClientRect().left);
+        }
+        return found;
+    }""")
+    page.close()
+    assert len(places) == len(line) + 1, "and its end"
+    assert places[:-1] == sorted(places[:-1])

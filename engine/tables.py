@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -349,7 +350,15 @@ def asked(score: Score) -> str:
 
 def printable(text: str, *, keep: str = "") -> str:
     """Text of a candidate made safe to show: control characters, and those that do not show or turn the writing round, become Python's escapes."""
-    return "".join(ch if ch.isprintable() or ch in keep else _escape(ord(ch)) for ch in text)
+    plain = "".join(ch if ch.isprintable() or ch in keep else _escape(ord(ch)) for ch in text)
+    return plain if plain.isascii() else _UNSEEN.sub(lambda found: _escape(ord(found[0])), plain)
+
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U00016fe4\U0001d159\U000e0000-\U000e0fff]"
+)
+"""What Python calls printable and nobody sees: Unicode's Default_Ignorable_Code_Point (fillers, which may be names in a program, and variation selectors), and three blanks
+that are none of these by name, of Braille, Khitan and music."""
 
 
 def _escape(code: int) -> str:

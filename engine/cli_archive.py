@@ -172,7 +172,7 @@ def diff_programs(
     weights = weights_of(suites["dev"]) if suites else None
     config = rundir.read_config(folder)
     found = compare(one, other, weights=weights, seed=config.campaign.seed) if other else None
-    problems = problems_at_hand(config, found.of) if found else ()
+    problems = problems_at_hand(config, rundir.dev_hash(folder)) if found else ()
     if as_json:
         facts = comparison_facts(found, problems) if found else None
         print(json.dumps({"changes": [asdict(change) for change in changes], "problems": facts}))

@@ -22,12 +22,10 @@ class Comparison:
     Attributes:
         difference: of the shares, first less second, with its interval and McNemar's p. Of programs picked for their scores it is too favourable: dev is
             what they were picked by.
-        of: problems of the suite.
         only_first, only_second: places of the problems that one solved and the other did not, in the suite's order.
     """
 
     difference: PairedDifference
-    of: int
     only_first: tuple[int, ...]
     only_second: tuple[int, ...]
 
@@ -52,7 +50,6 @@ def compare_scores(
     pairs = list(zip(a.bits, b.bits, strict=True))
     return Comparison(
         paired_difference(a.bits, b.bits, np.random.default_rng(seed), weights=weights),
-        len(pairs),
         tuple(place for place, pair in enumerate(pairs) if pair == ("1", "0")),
         tuple(place for place, pair in enumerate(pairs) if pair == ("0", "1")),
     )

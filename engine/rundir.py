@@ -317,6 +317,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
+def dev_hash(folder: Path) -> str | None:
+    """Hash of the dev problems on which a run's programs were scored; None where its manifest does not say."""
+    try:
+        found: str | None = read_manifest(folder)["inputs"].get("dev")
+    except (RunError, AttributeError):  # what can be shown without it is shown
+        return None
+    return found
+
+
 def _write_manifest(folder: Path, found: Mapping[str, Any]) -> None:
     try:
         write_whole(folder / MANIFEST_FILE, json.dumps(found, indent=2, default=str))

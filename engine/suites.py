@@ -14,7 +14,7 @@ from benchmarks.racing import LOOKS
 from benchmarks.suite import Part, Suite
 from engine.config import BenchmarkPart, BenchmarkSection, CampaignConfig
 from engine.errors import HostError
-from engine.hashing import derived_seed
+from engine.hashing import derived_seed, problems_hash
 from engine.records import Outcome
 from engine.store import Store
 
@@ -134,18 +134,18 @@ def problems_of(suite: Suite) -> tuple[Problem, ...]:
     return tuple(item.problem for item in suite.items)
 
 
-def problems_at_hand(config: CampaignConfig, count: int) -> tuple[Problem, ...]:
+def problems_at_hand(config: CampaignConfig, digest: str | None) -> tuple[Problem, ...]:
     """The dev problems of a campaign that ran, perhaps elsewhere, in their order; none where they cannot be read here, or are others now: what was solved is known by
     its place alone then.
 
     Args:
-        count: problems of the dev suite when it ran.
+        digest: `problems_hash` of the dev problems when it ran; None: it is not known, and neither are they.
     """
     try:
-        found = problems_of(open_suite(config, "dev"))
+        found = problems_of(open_suite(config, "dev")) if digest else ()
     except BenchmarkError:
         return ()
-    return found if len(found) == count else ()
+    return found if problems_hash(found) == digest else ()
 
 
 def describe(suite: Suite) -> list[dict[str, Any]]:

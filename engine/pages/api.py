@@ -144,4 +144,4 @@ def _add_programs(router: APIRouter, runs: Runs) -> None:
         one, other = run.candidate(first), run.candidate(second)
         found = run.compared(one.assessment.score, other.assessment.score)
         changes = diff(one.program.source, other.program.source)
-        return answers.comparison_answer(changes, found, run.problems(found.of) if found else ())
+        return answers.comparison_answer(changes, found, run.problems() if found else ())

@@ -186,7 +186,7 @@ def pair_part(run: Run, first: Candidate, second: Candidate) -> Pair:
         ProgramError: one of them does not parse.
     """
     found = run.compared(first.assessment.score, second.assessment.score)
-    problems = run.problems(found.of) if found else ()
+    problems = run.problems() if found else ()
     won, lost = _apart(found, problems) if found else ((), ())
     changes = tuple(diff(first.program.source, second.program.source))
     return Pair(first, second, changes, found, by_family(found, problems) if found else {}, won, lost)
@@ -208,7 +208,7 @@ def contests(run: Run, score: Score | None) -> Iterator[Contest]:
     for other in (human, seed):
         found = other and run.compared(score, other.score)
         if other and found:
-            won, lost = _apart(found, run.problems(found.of))
+            won, lost = _apart(found, run.problems())
             yield Contest(other.name, other.score, found, won, lost)
 
 

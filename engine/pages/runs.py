@@ -44,7 +44,7 @@ class Run:
     store: Store
     mark: str | None
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _problems: dict[int, tuple[Problem, ...]] = field(default_factory=dict)
+    _problems: tuple[Problem, ...] | None = None
     _finals: tuple[int, list[Row]] = (0, [])
 
     @property
@@ -56,12 +56,12 @@ class Run:
         """It at a glance, as it is now."""
         return overview(self.config, self.store, imported=self.imported)
 
-    def problems(self, count: int) -> tuple[Problem, ...]:
-        """The dev problems, see `suites.problems_at_hand`; read once."""
+    def problems(self) -> tuple[Problem, ...]:
+        """The dev problems, see `suites.problems_at_hand`; read once, when the first program has been asked them."""
         with self._lock:
-            if count not in self._problems:
-                self._problems[count] = problems_at_hand(self.config, count)
-            return self._problems[count]
+            if self._problems is None:
+                self._problems = problems_at_hand(self.config, rundir.dev_hash(self.folder))
+            return self._problems
 
     def candidate(self, reference: str) -> Candidate:
         """A candidate by its program's id, the beginning of it, or its number.

@@ -12,6 +12,7 @@ from benchmarks import Part, ProblemFileError, Suite
 from engine.config import CampaignConfig
 from engine.config_file import build_config
 from engine.errors import ConfigError, HostError
+from engine.hashing import problems_hash
 from engine.store import Store
 from engine.suites import Sealed, describe, open_suite, problems_at_hand, problems_of, weights_of
 from tests.engine.conftest import candidate
@@ -51,10 +52,13 @@ def test_parts_take_from_the_section_what_they_leave_out(several: CampaignConfig
 
 def test_problems_of_a_run_are_at_hand_where_they_are_still_the_same(several: CampaignConfig, tmp_path: Path) -> None:
     there = problems_of(open_suite(several, "dev"))
-    assert problems_at_hand(several, 8) == there
-    assert problems_at_hand(several, 9) == (), "others than those that it was scored on"
+    before = problems_hash(there)
+    assert problems_at_hand(several, before) == there
+    assert problems_at_hand(several, None) == (), "nobody knows what it was scored on"
+    written(tmp_path / "dev.jsonl", "other", 6)
+    assert problems_at_hand(several, before) == (), "as many, and others than those that it was scored on"
     (tmp_path / "dev.jsonl").unlink()
-    assert problems_at_hand(several, 8) == ()
+    assert problems_at_hand(several, before) == ()
 
 
 def test_one_benchmark_is_a_suite_of_one_part() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -216,6 +218,22 @@ def test_a_programs_page_says_whom_it_beats_and_where_it_weighs_what(visitor: Te
     assert "weight of expert_a" in page
     assert "mergewright apply" in page
     assert one.program.id in page
+
+
+def test_other_problems_of_the_same_number_are_not_shown_under_the_old_verdicts(run: Run, tmp_path: Path) -> None:
+    folder, others = tmp_path / "run", tmp_path / "others.jsonl"
+    shutil.copytree(run.folder, folder)
+    others.write_text("".join(json.dumps({"question": f"Other {at}?", "answer": "#### 1"}) + "\n" for at in range(24)))
+    config = json.loads((folder / "campaign.json").read_text())
+    config["benchmark"] |= {"name": "jsonl", "data": str(others)}
+    (folder / "campaign.json").write_text(json.dumps(config))
+    one = best(run).number
+    with closing(Runs([str(folder)])) as runs:
+        visitor = TestClient(create_app(runs), base_url=BASE)
+        pages = [
+            visitor.get(f"/runs/run/{place}").text for place in (f"programs/{one}", f"compare?first={one}&second=1")
+        ]
+    assert all("alone solved" in page and "Other" not in text_of(page) for page in pages)
 
 
 def test_the_map_shows_the_best_of_each_cell(visitor: TestClient, run: Run) -> None:

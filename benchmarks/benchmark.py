@@ -84,6 +84,7 @@ def load_benchmark(
     shots: int | None = None,
     chat: bool = False,
     max_new_tokens: int | None = None,
+    ask_hub: bool = True,
 ) -> Benchmark:
     """The benchmark called `name`. Problems are read when asked for, not here.
 
@@ -98,6 +99,7 @@ def load_benchmark(
         shots: worked examples in the prompt, 0..5; None: 5, or 0 where there are none.
         chat: ask through the model's chat template.
         max_new_tokens: None: 48 for pocket, 512 for MATH, else 256.
+        ask_hub: gsm8k, math: see `OfficialSet.load`.
 
     Raises:
         UnknownBenchmarkError: no such benchmark, or an option it does not have.
@@ -116,7 +118,9 @@ def load_benchmark(
         )
     return Benchmark(
         name=name,
-        problems=partial(official.load, data, splits=splits) if official else partial(_own, Path(data or ""), judge),
+        problems=partial(official.load, data, splits=splits, ask_hub=ask_hub)
+        if official
+        else partial(_own, Path(data or ""), judge),
         prompt=lambda problem: form.few_shot.prompt(problem.question, shots=count, chat=chat),
         stop=form.stop,
         max_new_tokens=max_new_tokens or form.max_new_tokens,

@@ -10,9 +10,11 @@ says how many problems and not which, so the draw is ours: SPLIT_SEED, over the 
 With `clean` splits no test problem is ever tuned on, and scores can be compared with those that others publish.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,9 @@ class OfficialSet:
     test_size: int
     paper_dev: int
 
-    def load(self, data: str | Path | None, split: str, splits: str = "clean") -> tuple[Problem, ...]:
+    def load(
+        self, data: str | Path | None, split: str, splits: str = "clean", *, ask_hub: bool = True
+    ) -> tuple[Problem, ...]:
         """The problems of a split.
 
         Args:
@@ -60,10 +64,12 @@ class OfficialSet:
                 None: `hub_id`.
             split: "dev" or "test"; of the clean splits "train" too, for whoever fine-tunes a model that will be scored.
             splits: one of SPLITS.
+            ask_hub: False: of what lies on the hub the copy is read that was once loaded on this machine, and nothing is
+                asked over the network.
 
         Raises:
             UnknownBenchmarkError: no such split.
-            ProblemFileError: a file or the hub cannot be read, or holds too few problems or others than it should.
+            ProblemFileError: a file, the hub or the copy cannot be read, or holds too few problems or others than it should.
         """
         assert splits in SPLITS
         known = ("dev", "test") if splits == "paper" else ("train", "dev", "test")
@@ -72,24 +78,27 @@ class OfficialSet:
                 f"benchmark '{self.name}': expected split {' or '.join((', '.join(known[:-1]), known[-1]))}, got '{split}'; "
                 "use one of them"
             )
+        official = partial(self._official, data, self._from_hub if ask_hub else self._from_copy)
         if splits == "paper":
-            return self._paper(data, split)
+            return self._paper(data, split, official)
         if data is not None and Path(data).is_file():
             return load_jsonl(data, fields=self.fields, checker=self.checker)
         if split == "test":
-            return self._official(data, "test")
-        rest, dev = self.carve(self._official(data, "train"), str(data or self.hub_id))
+            return official("test")
+        rest, dev = self.carve(official("train"), str(data or self.hub_id))
         if split == "train":
             return rest
         if data is not None and Path(data).is_dir() and not (Path(data) / "test.jsonl").is_file():
             return dev
-        return without(dev, self._official(data, "test"))
+        return without(dev, official("test"))
 
-    def _paper(self, data: str | Path | None, split: str) -> tuple[Problem, ...]:
+    def _paper(
+        self, data: str | Path | None, split: str, official: Callable[[str], tuple[Problem, ...]]
+    ) -> tuple[Problem, ...]:
         if data is not None and Path(data).is_file():
             test = load_jsonl(data, fields=self.fields, checker=self.checker)
         else:
-            test = self._official(data, "test")
+            test = official("test")
         if len(test) != self.test_size:
             raise ProblemFileError(
                 f"{self.name} data '{data or self.hub_id}': expected the {self.test_size} problems of the official test set, "
@@ -98,7 +107,9 @@ class OfficialSet:
         dev, rest = draw(test, self.paper_dev, seed=SPLIT_SEED)
         return rest if split == "test" else without(dev, rest)
 
-    def _official(self, data: str | Path | None, part: str) -> tuple[Problem, ...]:
+    def _official(
+        self, data: str | Path | None, rows_of: Callable[[str, str, str], list[Any]], part: str
+    ) -> tuple[Problem, ...]:
         if data is not None and Path(data).is_dir():
             file = Path(data) / f"{part}.jsonl"
             if part == "train" and not file.is_file():
@@ -112,21 +123,8 @@ class OfficialSet:
                 f"{self.name} data '{data}': expected a JSONL file, a folder with train.jsonl and test.jsonl, or a hub "
                 "id, got nothing of that name; check the path"
             )
-        return self._from_hub(str(data or self.hub_id), part)
-
-    def _from_hub(self, hub_id: str, part: str) -> tuple[Problem, ...]:
-        import datasets
-
-        rows: list[Any] = []
-        try:
-            for config in self.configs:
-                rows += datasets.load_dataset(hub_id, config, split=part)
-        except (OSError, ValueError, RuntimeError) as error:  # What datasets and the hub client raise share no root.
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ProblemFileError(
-                f"{self.name} data '{hub_id}': expected a data set on the hub, got: {first[:160]}; "
-                "check the connection, or give a folder with train.jsonl and test.jsonl as data"
-            ) from error
+        hub_id = str(data or self.hub_id)
+        rows = [row for config in self.configs for row in rows_of(hub_id, config, part)]
         return tuple(
             problem_of(
                 row,
@@ -137,6 +135,41 @@ class OfficialSet:
             )
             for at, row in enumerate(rows, start=1)  # As lines are counted, so that hub and file give the same ids.
         )
+
+    def _from_hub(self, hub_id: str, config: str, part: str) -> list[Any]:
+        import datasets
+
+        try:
+            rows = list(datasets.load_dataset(hub_id, config, split=part))
+        except (OSError, ValueError, RuntimeError) as error:  # What datasets and the hub client raise share no root.
+            raise ProblemFileError(
+                f"{self.name} data '{hub_id}': expected a data set on the hub, got: {_first_line(error)}; "
+                "check the connection, or give a folder with train.jsonl and test.jsonl as data"
+            ) from error
+        return rows
+
+    def _from_copy(self, hub_id: str, config: str, part: str) -> list[Any]:
+        """Rows that an earlier `_from_hub` left on this machine, by what datasets itself takes where the hub is out of reach: `load_dataset`
+        asks first, and its offline mode would hold for every thread of the process.
+        """
+        from datasets.packaged_modules.cache import cache
+
+        cache.logger.setLevel(logging.ERROR)  # it tells of every copy that it finds
+        try:
+            found = cache.Cache(
+                repo_id=hub_id, dataset_name=hub_id.split("/")[1], config_name=config, version="auto", hash="auto"
+            )
+            rows = list(found.as_dataset(split=part))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ProblemFileError(
+                f"{self.name} data '{hub_id}': expected a copy of it on this machine, got: {_first_line(error)}; "
+                "ask the hub for it, or give a folder with train.jsonl and test.jsonl as data"
+            ) from error
+        return rows
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
 
 
 def _is_hub_id(name: str) -> bool:

@@ -19,14 +19,17 @@ from engine.records import Outcome
 from engine.store import Store
 
 
-def open_suite(config: CampaignConfig, split: Literal["dev", "test"]) -> Suite:
+def open_suite(config: CampaignConfig, split: Literal["dev", "test"], *, ask_hub: bool = True) -> Suite:
     """The campaign's problems of a split, cut to the configured numbers; dev in the order and the blocks of its race.
+
+    Args:
+        ask_hub: False: of problems on the hub the copy on this machine is read, and nothing is asked over the network.
 
     Raises:
         BenchmarkUserError: a problem file cannot be used.
     """
     section = config.benchmark
-    parts = [_part(one, split) for one in described(section)]
+    parts = [_part(one, split, ask_hub=ask_hub) for one in described(section)]
     if split == "test":
         return Suite(parts)
     count = sum(len(part.problems) for part in parts)
@@ -61,7 +64,7 @@ def described(section: BenchmarkSection) -> tuple[BenchmarkPart, ...]:
     )
 
 
-def _part(part: BenchmarkPart, split: str) -> Part:
+def _part(part: BenchmarkPart, split: str, *, ask_hub: bool = True) -> Part:
     data = part.test_data if split == "test" and part.test_data else part.data
     benchmark = load_benchmark(
         part.name,
@@ -71,6 +74,7 @@ def _part(part: BenchmarkPart, split: str) -> Part:
         max_new_tokens=part.max_new_tokens,
         splits=part.splits or "clean",
         checker=part.checker,
+        ask_hub=ask_hub,
     )
     limit = part.dev_limit if split == "dev" else part.test_limit
     return Part(benchmark, benchmark.problems(split)[:limit], part.weight, part.label)
@@ -136,13 +140,13 @@ def problems_of(suite: Suite) -> tuple[Problem, ...]:
 
 def problems_at_hand(config: CampaignConfig, digest: str | None) -> tuple[Problem, ...]:
     """The dev problems of a campaign that ran, perhaps elsewhere, in their order; none where they cannot be read here, or are others now: what was solved is known by
-    its place alone then.
+    its place alone then. No network is asked for them: looking at a run needs none.
 
     Args:
         digest: `problems_hash` of the dev problems when it ran; None: it is not known, and neither are they.
     """
     try:
-        found = problems_of(open_suite(config, "dev")) if digest else ()
+        found = problems_of(open_suite(config, "dev", ask_hub=False)) if digest else ()
     except BenchmarkError:
         return ()
     return found if problems_hash(found) == digest else ()

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,57 @@ def test_hub_rows_become_problems(monkeypatch):
     assert (problem.final, problem.id) == ("4", "test-00001")
     assert gsm8k.load(None, "test") == (problem,)
     assert asked == [("someone/gsm8k", "main", "test"), ("openai/gsm8k", "main", "test")]
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Hosts that were asked for over the network, which has none; data sets are kept in the test's folder."""
+    import datasets
+
+    asked = []
+
+    def refuse(_, address):
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: refuse(None, host))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    return asked
+
+
+def test_without_asking_the_hub_its_copy_on_this_machine_is_read(asked):
+    import datasets
+
+    class Loaded(datasets.GeneratorBasedBuilder):
+        """As `load_dataset` leaves it behind."""
+
+        BUILDER_CONFIGS = (datasets.BuilderConfig(name="main"),)
+
+        def _info(self):
+            text = datasets.Value("string")
+            return datasets.DatasetInfo(features=datasets.Features({"question": text, "answer": text}))
+
+        def _split_generators(self, _):
+            return [datasets.SplitGenerator(name=part, gen_kwargs={"part": part}) for part in ("train", "test")]
+
+        def _generate_examples(self, part):
+            for at in range(3):
+                yield at, {"question": f"{part} {at}?", "answer": "a\n#### 4"}
+
+    with pytest.raises(ProblemFileError, match=r"'openai/gsm8k': expected a copy of it on this machine, got: Couldn't"):
+        gsm8k.OFFICIAL.load(None, "test", ask_hub=False)
+    Loaded(repo_id="openai/gsm8k", dataset_name="gsm8k", config_name="main", hash="0").download_and_prepare()
+    problems = gsm8k.OFFICIAL.load(None, "test", ask_hub=False)
+    assert [(p.question, p.final, p.id) for p in problems] == [
+        (f"test {n}?", "4", f"test-0000{n + 1}") for n in range(3)
+    ]
+    assert asked == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("localhost", 9))
+    assert asked == ["localhost"], "the network is watched"
 
 
 def test_calculator_marks_are_taken_out():

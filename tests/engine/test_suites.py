@@ -61,6 +61,20 @@ def test_problems_of_a_run_are_at_hand_where_they_are_still_the_same(several: Ca
     assert problems_at_hand(several, before) == ()
 
 
+def test_for_a_look_at_a_run_no_network_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    for name in ("gsm8k", "math"):
+        assert problems_at_hand(build_config({"benchmark": {"name": name}}), "0") == ()
+
+
 def test_one_benchmark_is_a_suite_of_one_part() -> None:
     dev = open_suite(build_config({"benchmark": {"dev_limit": 10}}), "dev")
     assert [part.label for part in dev.parts] == ["pocket"]

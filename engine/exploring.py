@@ -61,7 +61,8 @@ class MapStats:
 class EliteMap:
     """The best program of every kind.
 
-    A program stands in the cell of its descriptors; what lies beyond an axis stands at its edge. It takes the cell where its dev share is higher than that of
+    A program stands in the cell of its descriptors; what lies beyond an axis stands at its edge. A tessellation measures each axis by its whole length: distances in
+    the descriptors' own units would leave a short axis beside a long one without borders. It takes the cell where its dev share is higher than that of
     who holds it: an elite never gets worse, and of equals the earlier one stays. Who was stopped in a race stands there with the share of what it was asked.
 
     Args:
@@ -72,19 +73,22 @@ class EliteMap:
     def __init__(self, section: ExploreSection, seed: int = 0) -> None:
         from ribs.archives import CVTArchive, GridArchive  # takes a second, and most campaigns have no map
 
-        self._axes = section.axes
-        ranges = [(NUMBERS[name].low, NUMBERS[name].high) for name in section.axes]
+        self._axes, self._relative = section.axes, section.layout == "cvt"
         fields = {"number": ((), np.int64)}
         self._archive: ArchiveBase
         if section.layout == "grid":
             self._archive = GridArchive(
-                solution_dim=1, dims=section.cells, ranges=ranges, seed=seed, extra_fields=fields
+                solution_dim=1,
+                dims=section.cells,
+                ranges=[(NUMBERS[name].low, NUMBERS[name].high) for name in section.axes],
+                seed=seed,
+                extra_fields=fields,
             )
         else:
             self._archive = CVTArchive(
                 solution_dim=1,
                 centroids=section.regions,
-                ranges=ranges,
+                ranges=[(0.0, 1.0)] * len(section.axes),
                 samples=CVT_SAMPLES,
                 seed=seed,
                 extra_fields=fields,
@@ -102,12 +106,14 @@ class EliteMap:
         return bool(status > 0)
 
     def place(self, candidate: Candidate) -> list[float]:
-        """Where a candidate with descriptors stands, on each axis."""
+        """Where a candidate with descriptors stands, on each axis: in the descriptor's unit, of a tessellation in 0..1."""
         assert candidate.assessment.descriptors
-        return [
-            float(np.clip(candidate.assessment.descriptors.numbers[name], NUMBERS[name].low, NUMBERS[name].high))
-            for name in self._axes
-        ]
+        found = []
+        for name in self._axes:
+            axis = NUMBERS[name]
+            value = float(np.clip(candidate.assessment.descriptors.numbers[name], axis.low, axis.high))
+            found.append((value - axis.low) / (axis.high - axis.low) if self._relative else value)
+        return found
 
     def elites(self) -> list[Elite]:
         """Who holds which cell, in the order of the cells."""

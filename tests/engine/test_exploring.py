@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -27,15 +27,15 @@ VARIANTS = PromptsSection(one_shot=0, variant=1)
 
 def at(number: int, share: float, scale: float, rest: float, *, row: int = 0) -> Candidate:
     """A scored candidate in a place of the map, written in a row of its batch."""
+    one = described(number, share, {"scale": scale, "rest": rest})
+    return replace(one, program=replace(one.program, sampling=replace(one.program.sampling, row=row)))
+
+
+def described(number: int, share: float, numbers: Mapping[str, float]) -> Candidate:
+    """A scored candidate with these descriptors, the others 0."""
     one = candidate(number, share)
-    numbers = dict.fromkeys(NUMBERS, 0.0) | {"scale": scale, "rest": rest}
-    found = Descriptors(numbers, (0.5,), (), (0.0,))
-    sampling = replace(one.program.sampling, row=row)
-    return replace(
-        one,
-        program=replace(one.program, sampling=sampling),
-        assessment=replace(one.assessment, descriptors=found),
-    )
+    found = Descriptors(dict.fromkeys(NUMBERS, 0.0) | numbers, (0.5,), (), (0.0,))
+    return replace(one, assessment=replace(one.assessment, descriptors=found))
 
 
 def mapped(section: ExploreSection, candidates: Sequence[Candidate]) -> EliteMap:
@@ -110,6 +110,16 @@ def test_a_tessellation_is_the_same_for_the_same_seed() -> None:
     rng = random.Random(3)
     rows = [at(n, rng.random(), rng.uniform(-1, 3), rng.random()) for n in range(1, 60)]
     assert mapped(CVT, rows).elites() == mapped(CVT, rows).elites()
+
+
+@pytest.mark.parametrize("axes", [("nodes", "rest"), ("scale", "rest")])
+def test_each_axis_of_a_tessellation_tells_programs_apart(axes: tuple[str, str]) -> None:
+    one = EliteMap(CVT.model_copy(update={"axes": axes, "regions": 64}))
+    for name, other in (axes, axes[::-1]):
+        low, high = NUMBERS[name].low, NUMBERS[name].high
+        middle = {other: (NUMBERS[other].low + NUMBERS[other].high) / 2}
+        along = [described(1, 0.5, {name: low + (high - low) * at / 50} | middle) for at in range(51)]
+        assert 6 <= len({one.cell(c) for c in along}) <= 16, f"of 64 regions about 8 lie along {name}"
 
 
 def placed(row: int, seed: int = 0) -> Sampling:

@@ -103,7 +103,9 @@ def list_candidates(
 @archive_app.command()
 def show(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
-    program: Annotated[str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number.")],
+    program: Annotated[
+        str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number (7, n7).")
+    ],
     effect: Annotated[
         bool, typer.Option("--effect", help="Also run it over the run's models and say what it makes of their tensors.")
     ] = False,
@@ -145,7 +147,9 @@ def show(
 @archive_app.command("diff")
 def diff_programs(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
-    first: Annotated[str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number.")],
+    first: Annotated[
+        str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number (7, n7).")
+    ],
     second: Annotated[
         str, typer.Argument(help="Another one of the run; or a library name (ties), a .py file, RUN#ID.")
     ],

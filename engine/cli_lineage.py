@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def show_lineage(
     run: Annotated[str, typer.Argument(help="A run's folder, or its name below runs/.")],
-    program: Annotated[str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number.")],
+    program: Annotated[
+        str, typer.Argument(help="A program's id or the beginning of it, or a candidate's number (7, n7).")
+    ],
     limit: Annotated[
         int, typer.Option(min=1, max=LARGEST_NUMBER, help="Show so many in each direction, the nearest first.")
     ] = 200,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ SHIPPED = "shipped"
 """RUN of `RUN#ID` for a program that ships; a run of that name comes first."""
 
 _MOST_LISTED = 4  # programs that one beginning fits
-_MOST_DIGITS = 10  # of a candidate's number: Python refuses to read some longer ones
+_NUMBER = re.compile("n?([1-9][0-9]{0,9})")
+"""What means a candidate's number. With the n, which is in no id, it means nothing else; a `#` would begin a comment in a shell, and a fragment in an address."""
 
 
 @dataclass(frozen=True)
@@ -194,20 +196,23 @@ def choose(store: Store, reference: str, run: str) -> Candidate:
 
 
 def look_up(store: Store, reference: str, run: str) -> Candidate | None:
-    """The candidate that stands for the program whose id begins so, or else the one of that number; None where there is neither.
+    """The candidate that stands for the program whose id begins so, or the one of that number; None where there is neither.
 
     Args:
         run: what the user calls the archive.
 
     Raises:
-        UnknownNameError: the ids of several programs begin so.
+        UnknownNameError: several programs are called so: by their ids, or one of them by its number.
     """
     ids = store.ids(reference) if len(reference) >= MIN_ID_CHARACTERS else []
-    if len(ids) > 1:
-        found = (store.program(one) for one in ids[:_MOST_LISTED])
-        raise _ambiguous(reference, len(ids), {c.program.id: [f"candidate {c.number} of {run}"] for c in found if c})
-    number = int(reference) if reference.isdecimal() and len(reference) <= _MOST_DIGITS else 0
-    return store.program(ids[0]) if ids else store.candidate(number)
+    number = _NUMBER.fullmatch(reference)
+    numbered = store.candidate(int(number[1])) if number else None
+    if len({*ids, numbered.program.id} if numbered else ids) > 1:
+        others = [one for one in ids if not numbered or one != numbered.program.id]
+        found = [numbered, *(store.program(one) for one in others[:_MOST_LISTED])]
+        listed = {c.program.id: [f"candidate {c.number} of {run}"] for c in found if c}
+        raise _ambiguous(reference, len(others) + bool(numbered), listed, numbered)
+    return store.program(ids[0]) if ids else numbered
 
 
 def _several(reference: str, places: Mapping[ProgramId, Sequence[Path | None]]) -> UnknownNameError:
@@ -220,13 +225,15 @@ def _several(reference: str, places: Mapping[ProgramId, Sequence[Path | None]]) 
     return _ambiguous(reference, len(places), listed)
 
 
-def _ambiguous(reference: str, count: int, listed: Mapping[ProgramId, Sequence[str]]) -> UnknownNameError:
-    """An id's beginning that fits several programs, with a few of them and where each lies."""
+def _ambiguous(
+    reference: str, count: int, listed: Mapping[ProgramId, Sequence[str]], numbered: Candidate | None = None
+) -> UnknownNameError:
+    """A reference that fits several programs, with a few of them and where each lies; `numbered`: the one of them that it fits as a number."""
     texts = [f"{one} ({', '.join(where)})" for one, where in listed.items()]
     more = f" and {count - len(texts)} more" if count > len(texts) else ""
-    return UnknownNameError(
-        f"program '{reference}': expected the beginning of one id, got that of {count}: {', '.join(texts)}{more}; give more of it"
-    )
+    expected = f"one program, got {count}" if numbered else f"the beginning of one id, got that of {count}"
+    way = f"give n{numbered.number} for the number, or more of the id" if numbered else "give more of it"
+    return UnknownNameError(f"program '{reference}': expected {expected}: {', '.join(texts)}{more}; {way}")
 
 
 def _ids(folder: Path, beginning: str, unread: list[str]) -> list[ProgramId]:

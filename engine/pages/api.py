@@ -20,7 +20,7 @@ from engine.syntax_diff import diff
 
 Name = Annotated[str, Path(description="A run's name, as in the list of runs.")]
 Reference = Annotated[
-    str, Path(description="A program's id, the beginning of it (4 digits or more), or a candidate's number.")
+    str, Path(description="A program's id, the beginning of it (4 digits or more), or a candidate's number (7, n7).")
 ]
 AxisName = StrEnum("AxisName", {name: name for name in NUMBERS})  # type: ignore[misc]
 Where = Annotated[str, StringConstraints(pattern=CONDITION_PATTERN)]

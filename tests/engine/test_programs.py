@@ -52,7 +52,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 MANY = tuple(f"abcd{number:08x}" for number in range(1, 8))
 
 
-@pytest.mark.parametrize("reference", ["abcd00000003", "abcd00000003"[:12], "3"])
+@pytest.mark.parametrize("reference", ["abcd00000003", "abcd00000003"[:12], "3", "n3"])
 def test_a_program_is_found_by_its_id_and_by_its_number(tmp_path: Path, reference: str) -> None:
     assert choose(archive(tmp_path / "x", *MANY), reference, "x").number == 3
 
@@ -60,6 +60,24 @@ def test_a_program_is_found_by_its_id_and_by_its_number(tmp_path: Path, referenc
 def test_an_id_of_digits_comes_before_a_number(tmp_path: Path) -> None:
     store = archive(tmp_path / "x", *(f"{number:012d}" for number in range(1, 3)), "1000" + "0" * 8)
     assert choose(store, "1000", "x").number == 3
+
+
+def test_where_an_id_and_a_number_fit_both_are_listed(tmp_path: Path) -> None:
+    store = archive(tmp_path / "x", *(f"f{number:011d}" for number in range(1, 1000)), "1002" + "0" * 8, *MANY)
+    with pytest.raises(UnknownNameError) as told:
+        choose(store, "1002", "runs/x")
+    assert str(told.value) == (
+        "program '1002': expected one program, got 2: abcd00000002 (candidate 1002 of runs/x), 100200000000 (candidate 1000 of runs/x); "
+        "give n1002 for the number, or more of the id"
+    )
+    assert choose(store, "n1002", "x").program.id == MANY[1]
+    assert choose(store, "10020", "x").number == 1000
+    assert choose(store, "1001", "x").program.id == MANY[0]
+
+
+def test_a_number_and_an_id_of_one_program_are_no_question(tmp_path: Path) -> None:
+    store = archive(tmp_path / "x", *(f"f{number:011d}" for number in range(1, 1000)), "1000" + "0" * 8)
+    assert choose(store, "1000", "x").number == 1000
 
 
 def test_a_beginning_of_several_lists_them_with_numbers_and_run(tmp_path: Path) -> None:
@@ -86,7 +104,27 @@ def test_several_in_several_runs_say_where_each_lies(runs: Path) -> None:
 
 @pytest.mark.parametrize(
     "reference",
-    ["", "abc", "abc%", "____", "%%%%", "ABCD", "8", "0", "-1", "9" * 5000, "²", "٣٣٣٣٣٣٣٣٣٣٣", "abcd'; --", "1e3"],
+    [
+        "n",
+        "n8",
+        "n0",
+        "n03",
+        "N3",
+        "",
+        "abc",
+        "abc%",
+        "____",
+        "%%%%",
+        "ABCD",
+        "8",
+        "0",
+        "-1",
+        "9" * 5000,
+        "²",
+        "٣٣٣٣٣٣٣٣٣٣٣",
+        "abcd'; --",
+        "1e3",
+    ],
 )
 def test_what_names_nobody_is_one_line(tmp_path: Path, runs: Path, reference: str) -> None:
     store = archive(runs / "x", *MANY)

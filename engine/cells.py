@@ -63,7 +63,7 @@ class Cell:
 
     Attributes:
         column, row: its place on the two axes, from 0.
-        program: who holds it: the first of those with the highest dev share.
+        program: who holds it: the first by dev share of those that were asked everything, else of those that a race stopped; of equals the earlier one.
         value: this share, 0..1; of one that a race stopped, of what it was asked.
         programs: how many stand in it.
     """
@@ -105,16 +105,17 @@ def cells(store: Store, across: Axis, down: Axis) -> Cells:
     if across.name == down.name:
         raise ConfigError(f"axes: expected two different ones, got '{across.name}' twice; choose another")
     row, found = CandidateRow, DescriptorRow
-    wanted = select(row.program_id, row.iteration, row.value, getattr(found, across.name), getattr(found, down.name))
+    axes = getattr(found, across.name), getattr(found, down.name)
+    wanted = select(row.program_id, row.iteration, row.value, row.standing, *axes)
     wanted = wanted.join(found, found.program_id == row.program_id).where(row.outcome == Outcome.OK.value)
     with store.reading() as session:
         rows = session.execute(wanted.order_by(row.number)).all()
     if not rows:
         return Cells(across, down, (), {})
-    programs, iterations, values, x, y = zip(*rows, strict=True)
+    programs, iterations, values, ranked, x, y = zip(*rows, strict=True)
     columns, lines = across.places(np.array(x)), down.places(np.array(y))
-    shares, places = np.array(values), lines * across.cells + columns
-    held = _best(places, shares)
+    shares, standings, places = np.array(values), np.array(ranked), lines * across.cells + columns
+    held = _best(places, standings)
     counts = dict(zip(*(part.tolist() for part in np.unique(places, return_counts=True)), strict=True))
     return Cells(
         across,
@@ -123,21 +124,24 @@ def cells(store: Store, across: Axis, down: Axis) -> Cells:
             Cell(place % across.cells, place // across.cells, programs[at], float(shares[at]), counts[place])
             for place, at in held
         ),
-        dict(_growth(np.array(iterations), places, shares)),
+        dict(_growth(np.array(iterations), places, shares, standings)),
     )
 
 
-def _best(places: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+def _best(places: npt.NDArray[np.int64], standings: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
     """(place, who holds it), in the order of the places; of equals the earlier one."""
-    order = np.lexsort((np.arange(len(shares)), -shares, places))
+    order = np.lexsort((np.arange(len(standings)), -standings, places))
     first = np.r_[True, places[order][1:] != places[order][:-1]]
     return [(int(places[at]), int(at)) for at in order[first]]
 
 
 def _growth(
-    iterations: npt.NDArray[np.int64], places: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]
+    iterations: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
+    shares: npt.NDArray[np.float64],
+    standings: npt.NDArray[np.float64],
 ) -> Iterator[tuple[int, tuple[int, float]]]:
     for iteration in np.unique(iterations):
         until = iterations <= iteration
-        held = _best(places[until], shares[until])
+        held = _best(places[until], standings[until])
         yield int(iteration), (len(held), float(sum(shares[until][at] for _, at in held)))

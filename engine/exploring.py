@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.config import ExploreSection
 from engine.descriptors import NUMBERS
+from engine.ranking import best_first, standing
 from engine.records import Candidate, Outcome, Sampling
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class MapStats:
 
     Attributes:
         held, cells: cells with an elite, and all.
-        qd_score: sum of the elites' dev shares (Pugh et al. 2016, https://doi.org/10.3389/frobt.2016.00040).
-        best: highest share, None where nothing is held.
+        qd_score: sum of the elites' dev shares, of those that a race stopped of what they were asked (Pugh et al. 2016, https://doi.org/10.3389/frobt.2016.00040).
+        best: share of the best of them, None where nothing is held.
     """
 
     held: int
@@ -62,8 +63,9 @@ class EliteMap:
     """The best program of every kind.
 
     A program stands in the cell of its descriptors; what lies beyond an axis stands at its edge. A tessellation measures each axis by its whole length: distances in
-    the descriptors' own units would leave a short axis beside a long one without borders. It takes the cell where its dev share is higher than that of
-    who holds it: an elite never gets worse, and of equals the earlier one stays. Who was stopped in a race stands there with the share of what it was asked.
+    the descriptors' own units would leave a short axis beside a long one without borders. It takes the cell where it is better than
+    who holds it, by the order of `ranking.best_first`: an elite never gets worse, and of equals the earlier one stays. Who was stopped in a race holds a cell, with the share
+    of what it was asked, until one comes that was asked everything.
 
     Args:
         section: axes and cells.
@@ -97,10 +99,11 @@ class EliteMap:
 
     def add(self, candidate: Candidate) -> bool:
         """Offer a candidate; whether it took a cell. One that has no score or no descriptors does not."""
-        found, score = candidate.assessment.descriptors, candidate.score
+        found, score = candidate.assessment.descriptors, candidate.assessment.score
         if candidate.assessment.outcome is not Outcome.OK or found is None or score is None:
             return False
-        status = self._archive.add_single([0.0], score, self.place(candidate), number=candidate.number)["status"]
+        place = self.place(candidate)
+        status = self._archive.add_single([0.0], standing(score), place, number=candidate.number)["status"]
         if status > 0:
             self._candidates[candidate.number] = candidate
         return bool(status > 0)
@@ -127,9 +130,9 @@ class EliteMap:
 
     def stats(self) -> MapStats:
         """How much of the map is held."""
-        stats = self._archive.stats
-        best = None if stats.num_elites == 0 else float(stats.obj_max)
-        return MapStats(int(stats.num_elites), int(self._archive.cells), float(stats.qd_score), best)
+        elites = [elite.candidate for elite in self.elites()]
+        best = min(elites, key=best_first).score if elites else None
+        return MapStats(len(elites), int(self._archive.cells), sum(c.score or 0.0 for c in elites), best)
 
 
 def growth(section: ExploreSection, candidates: Sequence[Candidate], seed: int = 0) -> dict[int, MapStats]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks.scores import Score
 from engine.descriptors import NUMBERS, Descriptors
+from engine.ranking import standing
 from engine.records import Assessment, Candidate, Outcome, Program, Sampling
 from engine.schema import CandidateRow, DescriptorRow, ParentRow, ScoreRow, SketchRow, SourceRow, WritingRow
 
@@ -54,7 +55,7 @@ def complete(session: Session, row: CandidateRow, assessment: Assessment) -> Non
     if score := assessment.score:
         row.value, row.low, row.high = score.value, score.low, score.high
         row.asked, row.problems = score.n, score.of
-        row.standing = score.value if score.complete else score.value - 1
+        row.standing = standing(score)
         session.add(ScoreRow(number=row.number, score=score_to_json(score)))
     if assessment.descriptors:
         keep_descriptors(session, row.program_id, assessment.descriptors)

@@ -15,14 +15,19 @@ from engine.descriptors import NUMBERS, SKETCH_NUMBERS, Descriptors
 from engine.exploring import EliteMap, growth
 from engine.records import Candidate
 from engine.store import Store
-from tests.engine.conftest import candidate
+from tests.engine.conftest import candidate, dev_score
 
 ACROSS, DOWN = Axis("scale", 6), Axis("rest", 4)
 SECTION = ExploreSection(axes=("scale", "rest"), cells=(6, 4))
 
 
-def described(number: int, share: float | None, scale: float, rest: float, iteration: int = 1) -> Candidate:
+def described(
+    number: int, share: float | None, scale: float, rest: float, iteration: int = 1, stopped: bool = False
+) -> Candidate:
     one = candidate(number, share, iteration=iteration)
+    if stopped and one.assessment.score:
+        score = dev_score(one.assessment.score.bits + 100 * "-")
+        one = replace(one, assessment=replace(one.assessment, score=score))
     numbers = dict.fromkeys(NUMBERS, 0.0) | {"scale": scale, "rest": rest}
     found = Descriptors(numbers, (0.5,), ("abs",), (0.0,) * SKETCH_NUMBERS)
     return one if share is None else replace(one, assessment=replace(one.assessment, descriptors=found))
@@ -41,19 +46,21 @@ beside = st.sampled_from([-1e-6, -6e-7, -2e-7, -1e-7, 1e-7])
 far = st.sampled_from([-1e30, -1e19, 1e19, 1e25, 1e30]) | st.floats(-1e30, 1e30)
 edges = borders | st.builds(float.__add__, borders, beside) | st.floats(-2, 4) | far
 programs = st.lists(
-    st.tuples(st.none() | st.integers(0, 100), edges, edges, st.integers(1, 3)), min_size=1, max_size=30
+    st.tuples(st.none() | st.integers(0, 99), edges, edges, st.integers(1, 3), st.booleans()), min_size=1, max_size=30
 )
 
 
 @settings(max_examples=60, deadline=None)
 @given(drawn=programs)
 def test_cells_and_their_holders_are_those_of_ribs(
-    drawn: list[tuple[int | None, float, float, int]], tmp_path_factory: pytest.TempPathFactory, archive_url: str | None
+    drawn: list[tuple[int | None, float, float, int, bool]],
+    tmp_path_factory: pytest.TempPathFactory,
+    archive_url: str | None,
 ) -> None:
     drawn.sort(key=lambda one: one[3])
     everyone = [
-        described(number, None if share is None else share / 100, scale, rest, iteration)
-        for number, (share, scale, rest, iteration) in enumerate(drawn, start=1)
+        described(number, None if share is None else share / 100, scale, rest, iteration, stopped)
+        for number, (share, scale, rest, iteration, stopped) in enumerate(drawn, start=1)
     ]
     theirs = EliteMap(SECTION)
     for one in everyone:

@@ -17,17 +17,21 @@ from engine.config_file import build_config
 from engine.descriptors import NUMBERS, Descriptors
 from engine.errors import ConfigError
 from engine.exploring import EliteMap, Explorer, growth
+from engine.ranking import best_first
 from engine.records import Candidate, Outcome, Sampling, TaskKind
-from tests.engine.conftest import candidate
+from tests.engine.conftest import candidate, dev_score
 
 GRID = ExploreSection(kind="map-elites", axes=("scale", "rest"), cells=(4, 2))
 CVT = ExploreSection(kind="map-elites", axes=("scale", "rest"), layout="cvt", regions=16)
 VARIANTS = PromptsSection(one_shot=0, variant=1)
 
 
-def at(number: int, share: float, scale: float, rest: float, *, row: int = 0) -> Candidate:
-    """A scored candidate in a place of the map, written in a row of its batch."""
+def at(number: int, share: float, scale: float, rest: float, *, row: int = 0, stopped: bool = False) -> Candidate:
+    """A scored candidate in a place of the map, written in a row of its batch; `stopped`: in a race, after 100 of 200 problems."""
     one = described(number, share, {"scale": scale, "rest": rest})
+    if stopped and one.assessment.score:
+        score = dev_score(one.assessment.score.bits + 100 * "-")
+        one = replace(one, assessment=replace(one.assessment, score=score))
     return replace(one, program=replace(one.program, sampling=replace(one.program.sampling, row=row)))
 
 
@@ -47,12 +51,13 @@ def mapped(section: ExploreSection, candidates: Sequence[Candidate]) -> EliteMap
 
 ANY = st.lists(
     st.tuples(
-        st.integers(0, 100),
+        st.integers(0, 99),
         st.floats(-3.0, 5.0, allow_nan=False),
         st.floats(-1.0, 2.0, allow_nan=False),
+        st.booleans(),
     ),
     max_size=40,
-).map(lambda rows: [at(n, share / 100, scale, rest) for n, (share, scale, rest) in enumerate(rows, start=1)])
+).map(lambda rows: [at(n, r[0] / 100, r[1], r[2], stopped=r[3]) for n, r in enumerate(rows, start=1)])
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,23 +66,31 @@ def test_an_elite_never_gets_worse_and_is_the_best_that_ever_stood_in_its_cell(
     candidates: list[Candidate], section: ExploreSection
 ) -> None:
     one = EliteMap(section)
-    before: dict[int, float] = {}
+    before: dict[int, Candidate] = {}
     best: dict[int, Candidate] = {}
     for c in candidates:
         cell = one.cell(c)
         taken = one.add(c)
-        assert taken == (cell not in best or (c.score or 0.0) > (best[cell].score or 0.0))
+        assert taken == (cell not in best or best_first(c) < best_first(best[cell]))
         if taken:
             best[cell] = c
-        now = {elite.cell: elite.candidate.score or 0.0 for elite in one.elites()}
-        assert all(now[held] >= score for held, score in before.items())
+        now = {elite.cell: elite.candidate for elite in one.elites()}
+        assert all(best_first(now[held]) <= best_first(elite) for held, elite in before.items())
         before = now
     assert {elite.cell: elite.candidate for elite in one.elites()} == best
     stats = one.stats()
     assert stats.held == len(best)
     assert stats.cells == (8 if section is GRID else 16)
     assert stats.qd_score == pytest.approx(sum(c.score or 0.0 for c in best.values()))
-    assert stats.best == max((c.score or 0.0 for c in best.values()), default=None)
+    assert stats.best == (min(best.values(), key=best_first).score if best else None)
+
+
+def test_who_was_stopped_in_a_race_takes_no_cell_from_who_was_asked_everything() -> None:
+    one = EliteMap(GRID)
+    early, whole, late = at(1, 0.9, 0.5, 0.1, stopped=True), at(2, 0.6, 0.5, 0.1), at(3, 0.95, 0.5, 0.1, stopped=True)
+    assert [one.add(c) for c in (early, whole, late)] == [True, True, False]
+    assert [elite.candidate for elite in one.elites()] == [whole]
+    assert (one.stats().best, one.stats().qd_score) == (0.6, 0.6)
 
 
 def test_the_cells_of_a_grid_are_those_of_the_axes_and_what_lies_beyond_stands_at_the_edge() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError, IntegrityError, InternalError, OperationalError
 
-from engine.archive_place import schema_in, told
+from engine.archive_place import schema_in, told, writable
 from engine.errors import EngineError, HostError, RunError
 from engine.storable import DamagedError
 from merges.errors import one_line
@@ -40,7 +41,7 @@ def reading(url: URL) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        raise server_fault(error, url) or _unsound(_words(error), url) from error
+        raise server_fault(error, url) or _refused(error, url) from error
     except DamagedError as error:
         raise _unsound(one_line(error)[:_MOST_SAID], url) from error
 
@@ -54,7 +55,7 @@ def writing(url: URL) -> Iterator[None]:
         if fault := server_fault(error, url):
             raise fault from error
         if _code(error) in _LOST:
-            raise _unsound(_words(error), url) from error
+            raise _refused(error, url) from error
         if not isinstance(error, OperationalError | InternalError):
             raise
         raise HostError(
@@ -113,8 +114,15 @@ def _code(error: DatabaseError) -> str | None:
     return getattr(error.orig, "sqlstate", None)
 
 
-def _words(error: DatabaseError) -> str:
-    return f"{type(error.orig).__name__}: {said(error)}"
+def _refused(error: DatabaseError, url: URL) -> RunError:
+    """What the database would not open or read."""
+    closed = getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_CANTOPEN")
+    if closed and not writable(Path(url.database or "").parent):  # with a log that somebody left there, see `connecting`
+        return RunError(
+            f"archive '{told(url)}': expected a folder that can be written to, as its last writer left a log ({Path(url.database or '').name}-wal) to be read in, got one that "
+            "cannot; make it writable, or copy the run to one that is"
+        )
+    return _unsound(f"{type(error.orig).__name__}: {said(error)}", url)
 
 
 def _unsound(words: str, url: URL) -> RunError:

@@ -91,6 +91,11 @@ def mark_in(folder: Path) -> str | None:
     return f"{found.st_dev} {found.st_ino}"
 
 
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder: we may, and it is not on a read-only place."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def begun_in(folder: Path) -> bool:
     """Whether the folder's run came to an archive, or to the moment before."""
     return file_in(folder) is not None or (folder / BEGUN).is_file()

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import platform
 import time
+from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 from sqlalchemy import URL, BigInteger, Connection, Engine, cast, column, create_engine, event, func, literal, select
+from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import table
 
-from engine import archive_faults
+from engine import archive_faults, archive_place
 from engine.archive_place import checked, schema_in, told
 from engine.errors import ConfigError, HostError, RunError
 from engine.storable import dumps, loads
@@ -182,8 +184,21 @@ def _holder(connection: Connection, key: int) -> str:
 
 
 def _sqlite(url: URL) -> Engine:
-    """A write-ahead log and full synchronisation; transactions begin when they are told to, reads too."""
-    engine = create_engine(url, json_serializer=dumps, json_deserializer=loads)
+    """A write-ahead log and full synchronisation; transactions begin when they are told to, reads too.
+
+    Where the folder cannot be written, a connection has no place for the log, not even to read: while nobody has left one there, the file is taken as it is, and anew for
+    every transaction, since a writer elsewhere may begin one.
+    """
+    file = Path(url.database or "")
+    sealed = file.is_file() and not archive_place.writable(file.parent)
+    pool = {"poolclass": NullPool} if sealed else {}
+    engine = create_engine(url, json_serializer=dumps, json_deserializer=loads, **pool)
+
+    @event.listens_for(engine, "do_connect")
+    def _as_it_is(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        if sealed and not file.with_name(f"{file.name}-wal").exists():
+            arguments[:] = [f"{file.resolve().as_uri()}?mode=ro&immutable=1"]
+            options["uri"] = True
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:

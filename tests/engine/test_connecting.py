@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,59 @@ def test_a_run_whose_tables_are_dropped_or_somebody_elses_is_one_line(peopled: S
             match=r"expected a sound Mergewright archive, got UndefinedTable: .*meta.*; restore it from a copy",
         ):
             work()
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nobody can write in a folder, root neither; who has a file open there can go on."""
+    if os.geteuid() != 0:
+        folder.chmod(0o555)
+        yield
+        folder.chmod(0o755)
+        return
+    try:
+        for options in ("--bind", folder), ("-o", "remount,ro,bind"):
+            subprocess.run(["mount", *options, folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("root needs a capability to make a folder read-only")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_an_archive_on_a_read_only_place_is_read_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "a run?"
+    folder.mkdir()
+    writer = Store.in_folder(folder, create=True)
+    writer.take_over([candidate(1, 0.5)])
+    with read_only(folder):
+        reader = Store.in_folder(folder)
+        assert len(reader.candidates()) == 1, "while it is written elsewhere"
+        reader.close()
+    writer.close()
+    with read_only(folder):
+        reader = Store.in_folder(folder)
+        assert reader.candidates() == (candidate(1, 0.5),)
+        with pytest.raises(HostError, match="a write failed"):
+            reader.propose(1, [candidate(2, 0.5).program])
+        assert [file.name for file in folder.iterdir()] == [archive_place.FILE]
+    with closing(Store.in_folder(folder)) as writer:
+        writer.take_over([candidate(2, 0.5)])
+        assert len(reader.candidates()) == 2, "one that has it open sees what comes later"
+    reader.close()
+
+
+def test_a_log_left_on_a_read_only_place_is_no_unsound_archive(tmp_path: Path) -> None:
+    with closing(Store.in_folder(tmp_path, create=True)) as writer:
+        writer.take_over([candidate(1, 0.5)])
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for name in (archive_place.FILE, f"{archive_place.FILE}-wal"):
+            shutil.copy(tmp_path / name, copy)
+    with read_only(copy), pytest.raises(RunError, match=r"expected a folder that can be written to, .*copy the run"):
+        Store.in_folder(copy)
+    assert len(Store.in_folder(copy).candidates()) == 1
 
 
 @pytest.mark.full

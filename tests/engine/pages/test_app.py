@@ -22,7 +22,7 @@ from engine.pages.app import create_app
 from engine.pages.guard import HEADERS
 from engine.pages.report import write_report
 from engine.pages.runs import Run, Runs
-from engine.records import Candidate, Outcome, Program
+from engine.records import IMPORTED, Candidate, Outcome, Program
 from engine.store import Store
 from tests.engine.conftest import candidate
 from tests.engine.pages.conftest import BASE, ESCAPE, OVERRIDE, SCRIPT
@@ -368,6 +368,17 @@ def test_a_program_that_was_left_out_says_why(
     app(["archive", "show", str(tmp_path / "growing"), "4"], standalone_mode=False)
     shown = " ".join(capsys.readouterr().out.split())
     assert f"left out {why}" in shown
+
+
+@pytest.mark.parametrize(("origin", "said"), [(IMPORTED, ": imported without scores."), ("generator", ".")])
+def test_a_program_without_a_score_is_given_no_reason_that_nobody_noted(
+    growing: Store, tmp_path: Path, origin: str, said: str
+) -> None:
+    (new,) = growing.propose(1, [replace(candidate(4, 0.5).program, origin=origin)])
+    growing.assess(new.number, replace(candidate(4, None, outcome=Outcome.SKIPPED).assessment, reason=None))
+    with closing(Runs([str(tmp_path / "growing")])) as runs:
+        page = TestClient(create_app(runs), base_url=BASE).get("/runs/growing/programs/4").text
+    assert f"Not merged and not scored{said}</p>" in page
 
 
 def test_runs_side_by_side(finished: Path, tmp_path: Path) -> None:

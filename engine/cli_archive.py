@@ -160,7 +160,7 @@ def diff_programs(
     Example: mergewright archive diff runs/pocket-20260101-120000 3fa9c1d2 77ab01c9
     """
     from engine import locations, rundir, tables
-    from engine.comparing import by_family, compare
+    from engine.comparing import compare
     from engine.diff_page import comparison_table, diff_table
     from engine.programs import choose, find_program, look_up
     from engine.store import Store
@@ -184,7 +184,7 @@ def diff_programs(
     console = tables.wide_console()
     console.print(diff_table(changes))
     if found:
-        console.print(comparison_table(found, by_family(found, problems)))
+        console.print(comparison_table(found, problems))
 
 
 @archive_app.command("stats")

@@ -66,3 +66,8 @@ def by_family(found: Comparison, problems: Sequence[Problem]) -> Mapping[str, tu
         for place in places if problems else ():
             counts.setdefault(problems[place].family or "", [0, 0])[side] += 1
     return {family: (one, other) for family, (one, other) in sorted(counts.items())}
+
+
+def called(places: Sequence[int], problems: Sequence[Problem]) -> list[str | int]:
+    """The ids of the problems at these places of the suite; the places themselves where `problems` are not known any more, and none are given."""
+    return [problems[place].id if problems else place for place in places]

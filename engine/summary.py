@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.problems import Problem
-from engine.comparing import Comparison
+from engine.comparing import Comparison, called
 from engine.config import CampaignConfig
 from engine.finale import Row
 from engine.records import WORKS, Candidate, Outcome
@@ -119,6 +119,6 @@ def comparison_facts(found: Comparison, problems: Sequence[Problem]) -> dict[str
         "interval": [interval.low, interval.high],
         "p": found.difference.p_value,
         "n": found.difference.n,
-        "only_first": [problems[place].id if problems else place for place in found.only_first],
-        "only_second": [problems[place].id if problems else place for place in found.only_second],
+        "only_first": called(found.only_first, problems),
+        "only_second": called(found.only_second, problems),
     }

@@ -323,6 +323,9 @@ def test_archive_diff_holds_programs_against_each_other(mergewright: Call, run_f
     page = mergewright(f"archive diff {run_folder} 1 7").out
     assert "By syntax" in page
     assert "24 dev problems" in page
+    assert all(name in page for side in ("only_first", "only_second") for name in facts["problems"][side][:20])
+    assert facts["problems"]["only_first"]
+    assert "solved by the first alone: pocket-dev-" in page
     assert "The same program" in mergewright(f"archive diff {run_folder} 1 1").out
     against = mergewright(f"archive diff {run_folder} 1 ties").out  # not of the run: syntax alone
     assert "By syntax" in against
@@ -347,6 +350,7 @@ def test_archive_diff_needs_no_problem_files(mergewright: Call, run_folder: Path
     assert facts == whole
     page = mergewright(f"archive diff {elsewhere} 1 7").out
     assert "24 dev problems" in page
+    assert "alone, by place in the suite" in page
 
 
 def test_archive_stats_tells_of_the_whole(mergewright: Call, run_folder: Path) -> None:

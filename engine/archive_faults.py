@@ -117,7 +117,9 @@ def _code(error: DatabaseError) -> str | None:
 def _refused(error: DatabaseError, url: URL) -> RunError:
     """What the database would not open or read."""
     closed = getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_CANTOPEN")
-    if closed and not writable(Path(url.database or "").parent):  # with a log that somebody left there, see `connecting`
+    if closed and not writable(
+        Path(url.database or "").parent
+    ):  # with a log that somebody left there, see `connecting`
         return RunError(
             f"archive '{told(url)}': expected a folder that can be written to, as its last writer left a log ({Path(url.database or '').name}-wal) to be read in, got one that "
             "cannot; make it writable, or copy the run to one that is"

@@ -11,7 +11,7 @@ from engine.config import CampaignConfig
 from engine.diversity import Changes, changed_probes, describe
 from engine.records import Candidate
 from engine.store import Store
-from merges.probes import behaviour_hash, probe_jobs
+from merges.probes import behaves_as, probe_jobs
 from sandbox import ExecutionResult, Sandbox, TensorJob
 
 
@@ -37,9 +37,9 @@ def describe_all(
     probes = probe_jobs(len(config.models.experts))
     with closing(open_sandbox(config)) as sandbox:
         for done, candidate in enumerate(undescribed(store), start=1):
-            program = candidate.program
+            program, behaviour = candidate.program, candidate.assessment.behaviour
             answer = sandbox.execute(program.source, probes)
-            if answer.outputs is None or behaviour_hash(answer.outputs) != candidate.assessment.behaviour:
+            if answer.outputs is None or behaviour is None or not behaves_as(answer.outputs, behaviour):
                 strange.append(program.id)
             else:
                 run = partial(_run, sandbox, program.source, probes)

@@ -12,8 +12,9 @@ behaviour hash in an archive, stay the same over versions of torch and numpy.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from torch import Tensor
 from merges.errors import OptionError
 from sandbox import TensorJob
 
-__all__ = ["PROBE_MODELS", "behaviour_hash", "probe_jobs"]
+__all__ = ["PROBE_MODELS", "behaves_as", "behaviour_hash", "probe_jobs"]
 
 PROBE_MODELS = tuple(f"model_{i}" for i in range(8))
 MIN_EXPERTS, DEFAULT_EXPERTS, MAX_EXPERTS = 2, 3, len(PROBE_MODELS)
@@ -52,6 +53,9 @@ _BASE_RMS = 0.25
 
 _PROJECTIONS = 2
 _DECIMALS = 4
+_EDGE = 0.2
+"""Of the unit that numbers are rounded to: how near to an edge one may lie that another processor rounds to the other side."""
+_MOST_LOOSE = 12  # 4096 hashes, a tenth of a second
 
 
 def probe_jobs(experts: int = DEFAULT_EXPERTS) -> tuple[TensorJob, ...]:
@@ -82,24 +86,58 @@ def behaviour_hash(outputs: Mapping[str, Tensor]) -> str:
     Args:
         outputs: probe name -> merged task vector, as `Sandbox.execute` returns them for `probe_jobs()`. Order is free.
     """
+    return _hash([(head, [round(number) for number in numbers]) for head, numbers in _summaries(outputs)])
+
+
+def behaves_as(outputs: Mapping[str, Tensor], told: str) -> bool:
+    """Whether a program with these outputs has the behaviour hash `told`, be it one that another processor has taken.
+
+    Other kernels sum in another order, and some programs enlarge that (spectra cut off, sharp softmaxes): of a few programs in a hundred, at the most, a number
+    then lies on the other side of a rounding edge (`benchmarks/LOG.md`, 2026-11-23). So whatever the numbers nearest to an edge may be rounded to counts.
+
+    Args:
+        outputs: as for `behaviour_hash`.
+        told: 16 hex digits.
+    """
+    summaries = _summaries(outputs)
+    places = [(part, at) for part, (_, numbers) in enumerate(summaries) for at in range(len(numbers))]
+    to_edge = {(part, at): abs(summaries[part][1][at] % 1.0 - 0.5) for part, at in places}
+    loose = [place for place in sorted(places, key=to_edge.__getitem__) if to_edge[place] <= _EDGE][:_MOST_LOOSE]
+    parts = [(head, [round(number) for number in numbers]) for head, numbers in summaries]
+    for sides in itertools.product((0, 1), repeat=len(loose)):
+        for (part, at), side in zip(loose, sides, strict=True):
+            parts[part][1][at] = math.floor(summaries[part][1][at]) + side
+        if _hash(parts) == told:
+            return True
+    return False
+
+
+def _hash(parts: Iterable[tuple[str, Sequence[int]]]) -> str:
     digest = blake3(b"behaviour 2")
-    for name in sorted(outputs):
-        tensor = outputs[name]
-        values = tensor.detach().to(torch.float64).reshape(-1).numpy()
-        digest.update(f"|{name}{tuple(tensor.shape)}".encode())
-        digest.update(",".join(str(number) for number in _summary(name, values)).encode())
+    for head, numbers in parts:
+        digest.update(head.encode())
+        digest.update(",".join(map(str, numbers)).encode())
     return digest.hexdigest()[:HASH_CHARACTERS]
 
 
-def _summary(name: str, values: npt.NDArray[np.float64]) -> list[int]:
+def _summaries(outputs: Mapping[str, Tensor]) -> list[tuple[str, list[float]]]:
+    """Of each tensor, by name: its name and shape, and its numbers, in units of what they are rounded to."""
+    return [
+        (
+            f"|{name}{tuple(outputs[name].shape)}",
+            _summary(name, outputs[name].detach().to(torch.float64).reshape(-1).numpy()),
+        )
+        for name in sorted(outputs)
+    ]
+
+
+def _summary(name: str, values: npt.NDArray[np.float64]) -> list[float]:
     rms = math.sqrt(float(np.mean(values * values))) if values.size else 0.0
     if not rms > 0.0 or not math.isfinite(rms):
         return []
     scale = 10**_DECIMALS
-    numbers = [round(math.log(rms) * scale)]
-    for direction in _directions(name, values.size):
-        numbers.append(round(float(values @ direction) / (rms * math.sqrt(values.size)) * scale))
-    return numbers
+    projected = [float(values @ d) / (rms * math.sqrt(values.size)) for d in _directions(name, values.size)]
+    return [scale * number for number in (math.log(rms), *projected)]
 
 
 @functools.lru_cache(maxsize=4 * len(_PROBES))

@@ -17,7 +17,7 @@ from engine.config import CampaignConfig
 from engine.errors import HostError, UnknownNameError
 from engine.programs import find_program
 from merges.contract import program_id
-from merges.probes import behaviour_hash
+from merges.probes import behaves_as
 from tests.engine.bundles import SHIPPED, changed, shipped_tree, written
 from tests.engine.conftest import Call, candidate
 
@@ -30,7 +30,7 @@ def test_every_shipped_program_is_what_its_file_says() -> None:
         for id, entry in discovered.entries().items():
             answer = prober.probe_with(entry.source, entry.behaviour.experts)
             assert answer.outputs is not None
-            assert behaviour_hash(answer.outputs) == entry.behaviour.hash
+            assert behaves_as(answer.outputs, entry.behaviour.hash)
             assert program_id(entry.source) == id
             assert entry.licence == "Apache-2.0"
             for told in (entry.title, entry.explanation, entry.found, entry.dev, entry.test, entry.transfer):

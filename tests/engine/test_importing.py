@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import signal
@@ -9,12 +10,15 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from engine import importing, rundir
+from engine.bench import Prober
 from engine.bundle import Bundle, to_text
 from engine.bundle_file import read_bundle
 from engine.bundling import Notes, entries_of, make_bundle
@@ -25,6 +29,8 @@ from engine.importing import Compared, import_bundles
 from engine.programs import find_program
 from engine.records import Candidate, Outcome
 from engine.store import Store
+from merges.probes import behaviour_hash
+from sandbox import ExecutionResult
 from tests.engine.bundles import at, changed, with_share, written
 from tests.engine.conftest import Call
 
@@ -200,6 +206,28 @@ def test_a_bundle_that_lies_about_itself_is_refused_whole(
         import_bundles([file], tmp_path / "i", config, scored=False)
     assert str(error.value).count("\n") == 0
     assert not (tmp_path / "i").exists()
+
+
+def test_a_hash_from_another_processor_is_no_lie(
+    tree: dict[str, Any], config: CampaignConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tree["programs"][SUM]["behaviour"]["hash"]
+    real = Prober.probe_with
+
+    def elsewhere(prober: Prober, source: str, experts: int) -> ExecutionResult:
+        answer = real(prober, source, experts)
+        assert answer.outputs is not None
+        for seed in itertools.count():
+            noise = torch.Generator().manual_seed(seed)
+            noisy = {n: t * (1 + 3e-6 * torch.randn(t.shape, generator=noise)) for n, t in answer.outputs.items()}
+            if behaviour_hash(noisy) != told:
+                return replace(answer, outputs=noisy)
+        raise AssertionError
+
+    monkeypatch.setattr(Prober, "probe_with", elsewhere)
+    alone = {**tree, "programs": [tree["programs"][SUM]]}
+    (found,) = import_bundles([written(alone, tmp_path / "b.json")], tmp_path / "i", config, scored=False)
+    assert found.verdict == "not scored"
 
 
 def test_the_one_line_is_plain_text_whatever_the_bundle_says(

@@ -8,7 +8,7 @@ from blake3 import blake3
 
 from merges import library
 from merges.errors import OptionError
-from merges.probes import PROBE_MODELS, behaviour_hash, probe_jobs
+from merges.probes import PROBE_MODELS, behaves_as, behaviour_hash, probe_jobs
 
 KINDS = (
     *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -107,6 +107,20 @@ def test_float_noise_seldom_splits_equals():
         noisy = {n: t * (1 + 1e-7 * torch.randn(t.shape, generator=generator)) for n, t in exact.items()}
         same += behaviour_hash(noisy) == behaviour_hash(exact)
     assert same >= 95
+
+
+def test_a_hash_that_another_processor_took_is_told_from_another_behaviour():
+    exact = outputs(lambda a, b, c: 0.4 * (a + b + c))
+    generator = torch.Generator().manual_seed(0)
+    split = 0
+    for _ in range(40):  # 3e-6 is what the oldest kernels make of most programs that enlarge rounding
+        noisy = {n: t * (1 + 3e-6 * torch.randn(t.shape, generator=generator)) for n, t in exact.items()}
+        split += behaviour_hash(noisy) != behaviour_hash(exact)
+        assert behaves_as(noisy, behaviour_hash(exact))
+        assert behaves_as(exact, behaviour_hash(noisy))
+    assert split >= 10, "nothing was tried"
+    for others in (lambda a, b, c: 0.4001 * (a + b + c), lambda a, b, c: 0.4 * (a + b + 1.001 * c)):
+        assert not behaves_as(exact, behaviour_hash(outputs(others)))
 
 
 def test_library_differs_in_behaviour_but_for_the_two_forms_of_task_arithmetic(run_jobs):

@@ -30,11 +30,11 @@ PAGES = {
     "leaderboard": "/runs/large/programs",
     "leaderboard, page 500": "/runs/large/programs?page=500",
     "leaderboard, filtered": "/runs/large/programs?verdict=ok&operation=topk&text=sign&where=scale>0.5",
-    "program": "/runs/large/programs/{other}",
+    "program": "/runs/large/programs/n{other}",
     "map": "/runs/large/map",
-    "compare": "/runs/large/compare?first={best}&second=123",
+    "compare": "/runs/large/compare?first={best}&second=n123",
     "JSON: programs": "/api/runs/large/programs",
-    "JSON: program": "/api/runs/large/programs/{other}",
+    "JSON: program": "/api/runs/large/programs/n{other}",
 }
 
 

@@ -6,11 +6,12 @@ experts of the study and again for those of the transfer.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from sandbox import ExecutionResult
 FILES = {"study": HELD_OUT_FILE, "transfer": "transfer.db"}
 TUNED_ON = "tuned on"
 """The fact in such a file that says what its trials come from."""
+MOST_ORDERS = 5
+"""Other orders of the transfer's experts that a program meets."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Arena:
         by_iteration: of each run the program first on dev of every iteration, of those that scored one; empty for other experts.
         drawn: of each run programs of every iteration that chance drew; empty for other experts, and where the study draws none.
         weights: of the held-out problems.
+        reordered: of each run its first program, once for each other order of the experts; empty where the study asks for none.
     """
 
     human: HeldOut
@@ -83,6 +87,7 @@ class Arena:
     by_iteration: Mapping[str, Mapping[int, HeldOut]]
     drawn: Mapping[str, Mapping[int, Sequence[HeldOut]]]
     weights: Sequence[float]
+    reordered: Mapping[str, Sequence[HeldOut]] = field(default_factory=dict)
 
 
 def meet(
@@ -126,7 +131,34 @@ def meet(
             else:
                 met[run.name] = [transferred(bench, c.program, suite, run_seed=run.seed) for c in best]
         spent = sum(one.evaluations for one in tuned)
-        return Arena(humans[0], humans, spent, met, by_iteration, chance, weights_of(describe(suite)))
+        arena = Arena(humans[0], humans, spent, met, by_iteration, chance, weights_of(describe(suite)))
+    if experts is None or study.transfer is None or not study.transfer.orders:
+        return arena
+    return replace(arena, reordered=_reordered(study, runs, file, experts, told))
+
+
+def _reordered(
+    study: Study, runs: Sequence[PlannedRun], file: Path, experts: Sequence[str], told: Callable[[str], None]
+) -> dict[str, list[HeldOut]]:
+    """The first program of every run on the experts in other orders."""
+    met: dict[str, list[HeldOut]] = {run.name: [] for run in runs}
+    for order in other_orders(experts):
+        told(f"the first of each run on {', '.join(order)}")
+        config = _config(study, order)
+        with Bench(config) as bench, closing(Store(f"sqlite:///{file}")) as store:
+            bench.keep_verdicts_in(store)
+            suite = open_splits(config, study.study.held_out)
+            for run, archive in stores(list(runs)):
+                met[run.name] += [
+                    transferred(bench, c.program, suite, run_seed=run.seed) for c in finalists(archive, 1)
+                ]
+    return met
+
+
+def other_orders(experts: Sequence[str]) -> list[tuple[str, ...]]:
+    """All orders of the experts but the one that they are given in; of more than MOST_ORDERS so many, always the same."""
+    others = list(itertools.permutations(experts))[1:]
+    return random.Random(derived_seed("orders")).sample(others, min(MOST_ORDERS, len(others)))
 
 
 def tune_in(store: Store, bench: Bench, file: Path) -> None:

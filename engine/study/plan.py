@@ -18,6 +18,7 @@ than = "none"
 
 [transfer]                           # the best programs, as they are, on other experts
 experts = ["pocket/transfer_a", "pocket/transfer_b", "pocket/transfer_c"]
+orders = true                        # and in other orders
 """
 
 from __future__ import annotations
@@ -82,9 +83,10 @@ class Comparison(_Section):
 
 
 class TransferSection(_Section):
-    """Other experts, on which the best program of every run is tried as it is, beside human-made merges that are tuned there."""
+    """Other experts, on which the best program of every run is tried as it is, beside human-made merges that are tuned there. `orders`: and in other orders of them too, where a program that knows experts by their place is lost."""
 
     experts: Names = Field(min_length=2, max_length=8)
+    orders: bool = False
 
 
 class Study(_Section):
@@ -110,6 +112,7 @@ class Study(_Section):
         return [
             *(f"study.{key} = {value!r}" for key, value in self.study.model_dump(exclude={"seeds"}).items()),
             f"transfer.experts = {self.transfer and self.transfer.experts!r}",
+            *(["transfer.orders"] if self.transfer and self.transfer.orders else []),
             *(f"methods.{name}.set = {method.set!r}" for name, method in self.methods.items()),
             *(_run(name, seed) for name in self.methods for seed in self.seeds_of(name)),
             *map(str, self.compare),

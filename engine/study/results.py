@@ -25,6 +25,7 @@ MEASURES = ("median", "top_decile", "best", "valid", "distinct")
 HELD = "held-out, first on dev"
 HELD_TOP = "held-out, mean of the best"
 TRANSFERRED = "transfer, first on dev"
+REORDERED = "transfer, first on dev, in other orders"
 
 
 def collect(study: Study, runs: Sequence[PlannedRun], out: Path, *, told: Callable[[str], None]) -> dict[str, Any]:
@@ -114,6 +115,7 @@ def _arena(arena: Arena) -> dict[str, Any]:
             name: {str(i): [_shown(one) for one in ones] for i, ones in drawn.items()}
             for name, drawn in arena.drawn.items()
         },
+        "reordered": {name: [_shown(one) for one in ones] for name, ones in arena.reordered.items()},
     }
 
 
@@ -158,6 +160,11 @@ def _values(
         if other is not None:
             note(TRANSFERRED, seed, _right(*other.runs[name][:1]))
             note(f"{TRANSFERRED}, above {other.human.name}", seed, _above_human(other, name))
+            if other.reordered:
+                every = _in_every(other.reordered[name])
+                note(REORDERED, seed, every)
+                above = None if every is None else every - _answers(other.human)
+                note(f"{REORDERED}, above {other.human.name}", seed, above)
     return values
 
 
@@ -170,6 +177,11 @@ def _right(*programs: HeldOut) -> ByProblem | None:
     """Of every held-out problem the share of programs that got it right, of those that ran; None where none did."""
     ran = [_answers(one) for one in programs if one.bits]
     return np.stack(ran).mean(axis=0) if ran else None
+
+
+def _in_every(orders: Sequence[HeldOut]) -> ByProblem | None:
+    """Of every problem the share of orders in which a program got it right; None where it failed in one, or there is no program."""
+    return _right(*orders) if all(one.bits for one in orders) else None
 
 
 def _above_human(arena: Arena, run: str) -> ByProblem | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from blake3 import blake3
 from engine import curating, discovered, locations, programs
 from engine.bench import Prober
 from engine.config import CampaignConfig
+from engine.descriptors import distance
 from engine.errors import HostError, UnknownNameError
 from engine.programs import find_program
 from merges.contract import program_id
@@ -35,6 +37,16 @@ def test_every_shipped_program_is_what_its_file_says() -> None:
             assert entry.licence == "Apache-2.0"
             for told in (entry.title, entry.explanation, entry.found, entry.dev, entry.test, entry.transfer):
                 assert told, f"{id} ships without something that every shipped program has"
+
+
+def test_those_that_ship_do_different_things() -> None:
+    with Prober(CampaignConfig()) as prober:
+        sketches = [
+            prober.describe(entry.source, prober.probe_with(entry.source, entry.behaviour.experts)).sketch
+            for entry in discovered.entries().values()
+        ]
+    assert len(sketches) >= 5
+    assert min(distance(*pair) for pair in itertools.combinations(sketches, 2)) > 0.4
 
 
 def test_the_page_is_what_the_files_say_with_their_hashes() -> None:

@@ -27,7 +27,7 @@ from engine.study.held_out import Arena, HeldOut
 from engine.study.over_seeds import OverSeeds
 from engine.study.plan import Study, read_study
 from engine.study.report import lines, mixed, write_report
-from engine.study.results import TRANSFERRED, _comparison, collect
+from engine.study.results import REORDERED, TRANSFERRED, _comparison, collect
 from engine.study.runner import PlannedRun, added_late, planned_runs, prepare, run_all
 from tests.engine.conftest import WEIGHTED_SUM
 
@@ -52,6 +52,7 @@ than = "grammar"
 
 [transfer]
 experts = ["pocket/transfer_a", "pocket/transfer_b", "pocket/transfer_c"]
+orders = true
 """
 
 
@@ -168,6 +169,43 @@ def test_programs_that_chance_drew_are_met_by_iteration_and_the_same_where_progr
         c.score is not None for c in candidates if c.iteration == 1
     )
     assert one != other
+
+
+def test_the_best_programs_meet_other_experts_in_other_orders_too(finished: tuple[Path, Study, dict]) -> None:
+    _, study, results = finished
+    met = results["transfer"]["reordered"]
+    assert {name: len(ones) for name, ones in met.items()} == dict.fromkeys(results["runs"], 5)
+    for name, (first,) in results["transfer"]["runs"].items():
+        assert {one["name"] for one in met[name]} == {first["name"]}
+    weighted_sum = results["transfer"]["runs"]["scripted-1"][0]["value"]
+    assert [one["value"] for one in met["scripted-1"]] == [weighted_sum] * 5, "a sum knows no order"
+    means = [sum(one["value"] for one in met[f"grammar-{seed}"]) / 5 for seed in (1, 2)]
+    assert results["methods"]["grammar"][REORDERED]["mean"] == pytest.approx(sum(means) / 2)
+    assert REORDERED in results["comparisons"][0]["differences"]
+    assert results["held_out"]["reordered"] == {}
+    assert "transfer.orders" in study.parts()
+
+
+def test_a_program_that_knows_experts_by_their_place_shows(tmp_path: Path) -> None:
+    text = STUDY.replace("seeds = [1, 2]", "seeds = [1]").replace("iterations=2", "iterations=1")
+    file = written(tmp_path, text)
+    for program in (tmp_path / "script").iterdir():
+        program.write_text("def merge_models(model_dict, device):\n    return 0.9 * list(model_dict.values())[0]\n")
+    study = read_study(file)
+    runs = prepare(study, file.read_text(), tmp_path / "out")
+    run_all(study, runs, jobs=1)
+    results = collect(study, runs, tmp_path / "out", told=lambda _: None)
+    (there,), others = results["transfer"]["runs"]["scripted-1"], results["transfer"]["reordered"]["scripted-1"]
+    assert sum(one["value"] == there["value"] for one in others) < 5
+    assert len({one["value"] for one in others}) > 1
+
+
+def test_of_many_orders_some_are_met_and_always_the_same() -> None:
+    assert held_out.other_orders(("a", "b")) == [("b", "a")]
+    assert len(set(held_out.other_orders("abc")) - {("a", "b", "c")}) == 5
+    many = held_out.other_orders("abcdefgh")
+    assert len(set(many)) == held_out.MOST_ORDERS
+    assert many == held_out.other_orders("abcdefgh")
 
 
 def test_a_program_that_fails_on_other_experts_is_a_finding_and_the_report_is_written(tmp_path: Path) -> None:

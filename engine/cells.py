@@ -141,7 +141,11 @@ def _growth(
     shares: npt.NDArray[np.float64],
     standings: npt.NDArray[np.float64],
 ) -> Iterator[tuple[int, tuple[int, float]]]:
+    held: dict[int, int] = {}
     for iteration in np.unique(iterations):
-        until = iterations <= iteration
-        held = _best(places[until], standings[until])
-        yield int(iteration), (len(held), float(sum(shares[until][at] for _, at in held)))
+        own = np.flatnonzero(iterations == iteration)
+        for place, of_own in _best(places[own], standings[own]):
+            at = int(own[of_own])
+            if place not in held or standings[at] > standings[held[place]]:
+                held[place] = at
+        yield int(iteration), (len(held), float(sum(shares[held[place]] for place in sorted(held))))

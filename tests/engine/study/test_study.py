@@ -52,7 +52,6 @@ than = "grammar"
 
 [transfer]
 experts = ["pocket/transfer_a", "pocket/transfer_b", "pocket/transfer_c"]
-orders = true
 """
 
 
@@ -171,33 +170,29 @@ def test_programs_that_chance_drew_are_met_by_iteration_and_the_same_where_progr
     assert one != other
 
 
-def test_the_best_programs_meet_other_experts_in_other_orders_too(finished: tuple[Path, Study, dict]) -> None:
-    _, study, results = finished
-    met = results["transfer"]["reordered"]
-    assert {name: len(ones) for name, ones in met.items()} == dict.fromkeys(results["runs"], 5)
-    for name, (first,) in results["transfer"]["runs"].items():
-        assert {one["name"] for one in met[name]} == {first["name"]}
-    weighted_sum = results["transfer"]["runs"]["scripted-1"][0]["value"]
-    assert [one["value"] for one in met["scripted-1"]] == [weighted_sum] * 5, "a sum knows no order"
-    means = [sum(one["value"] for one in met[f"grammar-{seed}"]) / 5 for seed in (1, 2)]
-    assert results["methods"]["grammar"][REORDERED]["mean"] == pytest.approx(sum(means) / 2)
-    assert REORDERED in results["comparisons"][0]["differences"]
-    assert results["held_out"]["reordered"] == {}
-    assert "transfer.orders" in study.parts()
-
-
-def test_a_program_that_knows_experts_by_their_place_shows(tmp_path: Path) -> None:
+def test_a_program_that_knows_experts_by_their_place_shows_in_other_orders(tmp_path: Path) -> None:
     text = STUDY.replace("seeds = [1, 2]", "seeds = [1]").replace("iterations=2", "iterations=1")
-    file = written(tmp_path, text)
-    for program in (tmp_path / "script").iterdir():
-        program.write_text("def merge_models(model_dict, device):\n    return 0.9 * list(model_dict.values())[0]\n")
+    places = tmp_path / "places"
+    places.mkdir()
+    for first in (0.8, 0.9):
+        source = f"def merge_models(model_dict, device):\n    return {first} * list(model_dict.values())[0]\n"
+        (places / f"{first}.py").write_text(source)
+    grammar = 'set = ["generator.kind=grammar"]'
+    text = text.replace(grammar, f'set = ["generator.kind=scripted", "generator.script={places}"]')
+    file = written(tmp_path, text.replace("grammar", "places") + "orders = true\n")
     study = read_study(file)
     runs = prepare(study, file.read_text(), tmp_path / "out")
     run_all(study, runs, jobs=1)
     results = collect(study, runs, tmp_path / "out", told=lambda _: None)
-    (there,), others = results["transfer"]["runs"]["scripted-1"], results["transfer"]["reordered"]["scripted-1"]
-    assert sum(one["value"] == there["value"] for one in others) < 5
-    assert len({one["value"] for one in others}) > 1
+    there = {name: first["value"] for name, (first,) in results["transfer"]["runs"].items()}
+    elsewhere = {name: [one["value"] for one in ones] for name, ones in results["transfer"]["reordered"].items()}
+    assert elsewhere["scripted-1"] == [there["scripted-1"]] * 5, "a sum knows no order"
+    assert len(set(elsewhere["places-1"])) > 1
+    assert elsewhere["places-1"].count(there["places-1"]) < 5
+    assert results["methods"]["places"][REORDERED]["mean"] == pytest.approx(sum(elsewhere["places-1"]) / 5)
+    assert results["comparisons"][0]["differences"][REORDERED]["n"] == 1
+    assert results["held_out"]["reordered"] == {}
+    assert "transfer.orders" in study.parts()
 
 
 def test_of_many_orders_some_are_met_and_always_the_same() -> None:

@@ -92,7 +92,7 @@ def behaviour_hash(outputs: Mapping[str, Tensor]) -> str:
 def behaves_as(outputs: Mapping[str, Tensor], told: str) -> bool:
     """Whether a program with these outputs has the behaviour hash `told`, be it one that another processor has taken.
 
-    Other kernels sum in another order, and some programs enlarge that (spectra cut off, sharp softmaxes): of a few programs in a hundred, at the most, a number
+    Other kernels sum in another order, and some programs enlarge that (truncated spectra above all): of a few programs in a hundred, at the most, a number
     then lies on the other side of a rounding edge (`benchmarks/LOG.md`, 2026-11-23). So whatever the numbers nearest to an edge may be rounded to counts.
 
     Args:

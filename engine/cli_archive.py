@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.cli_ablate import ablate_program
 from engine.cli_lineage import nobody_of, show_lineage, within_families
 from engine.cli_portable import export_programs, import_programs, show_shipped
 from engine.records import LARGEST_NUMBER
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 archive_app = typer.Typer(no_args_is_help=True, help="Browse the archive of a run.")
 
 archive_app.command("lineage")(show_lineage)
+archive_app.command("ablate")(ablate_program)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
@@ -116,6 +118,8 @@ def show(
     Example: mergewright archive show runs/pocket-20260101-120000 3fa9c1d2
     """
     from engine import locations, rundir, tables
+    from engine.ablation import known_ablation
+    from engine.ablation_page import ablation_page
     from engine.candidate_page import candidate_page, effect_table
     from engine.lineage import related
     from engine.programs import choose
@@ -127,6 +131,7 @@ def show(
     with closing(Store.in_folder(folder)) as store:
         chosen = choose(store, program, run)
         kin, rows = related(store, chosen), tables.final_rows(config, store)
+        ablation = known_ablation(store, chosen.program.id)
     final = next((r for r in rows if (r.final.kind, r.final.name) == ("discovered", chosen.program.id)), None)
     if not effect:
         found = None
@@ -136,12 +141,15 @@ def show(
         found = known_effects(folder, config, chosen.program)
     if as_json:
         facts = {**candidate_facts(chosen, kin), "test": final_facts(final) if final else None}
+        facts["ablation"] = ablation.model_dump(mode="json") if ablation else None
         print(json.dumps(facts | ({} if found is None else {"effect": [asdict(one) for one in found]})))
         return
     console = tables.wide_console()
     console.print(candidate_page(chosen, kin, final))
     if found is not None:
         console.print(effect_table(found))
+    if ablation is not None:
+        console.print(ablation_page(ablation))
 
 
 @archive_app.command("diff")

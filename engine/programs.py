@@ -215,6 +215,19 @@ def look_up(store: Store, reference: str, run: str) -> Candidate | None:
     return store.program(ids[0]) if ids else numbered
 
 
+def source_for(folder: Path, reference: str, run: str) -> str:
+    """Text of a program to look at beside a run's: one of the run itself, or any other as `find_program` finds it.
+
+    Raises:
+        UnknownNameError: nobody has it, or several do.
+    """
+    from engine.store import Store
+
+    with closing(Store.in_folder(folder)) as store:
+        own = look_up(store, reference, run)
+    return own.program.source if own else find_program(reference).source
+
+
 def _several(reference: str, places: Mapping[ProgramId, Sequence[Path | None]]) -> UnknownNameError:
     listed = {}
     for one in sorted(places)[:_MOST_LISTED]:

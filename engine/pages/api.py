@@ -8,8 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import StringConstraints
 
+from engine.ablation import Ablation, known_ablation
 from engine.cells import Axis, cells
 from engine.descriptors import NUMBERS
+from engine.errors import UnknownNameError
 from engine.lineage import MOST, family, related
 from engine.pages import answers
 from engine.pages.asking import MOST_CELLS, PAGE
@@ -136,6 +138,18 @@ def _add_programs(router: APIRouter, runs: Runs) -> None:
         found = family(run.store, run.candidate(reference).program.id, limit=limit)
         assert found is not None, "it is its own"
         return answers.family_answer(found)
+
+    @router.get("/runs/{name}/programs/{reference}/ablation")
+    def get_ablation(name: Name, reference: Reference) -> Ablation:
+        """What each part of a program is worth, where `mergewright archive ablate` has asked."""
+        run = runs.named(name)
+        program = run.candidate(reference).program.id
+        found = known_ablation(run.store, program)
+        if found is None:
+            raise UnknownNameError(
+                f"ablation of {program}: expected one that was taken, got none; `mergewright archive ablate` takes it"
+            )
+        return found
 
     @router.get("/runs/{name}/compare")
     def compare_programs(name: Name, first: str, second: str) -> answers.ComparisonAnswer:

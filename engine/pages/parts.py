@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.problems import Problem
 from benchmarks.scores import Score
+from engine.ablation import Ablation, known_ablation
 from engine.cells import Cells
 from engine.comparing import Comparison, by_family
 from engine.descriptors import NUMBERS
@@ -130,6 +131,7 @@ class ProgramPart:
         families: kinds of problems that its score tells apart.
         heat: None where the effect was never taken.
         descriptors: empty where they were never taken.
+        ablation: what each part of it is worth; None where nobody asked.
         apply: the command that applies it to the campaign's models.
     """
 
@@ -139,6 +141,7 @@ class ProgramPart:
     families: tuple[str, ...]
     heat: Heat | None
     descriptors: tuple[Descriptor, ...]
+    ablation: Ablation | None
     apply: str
 
 
@@ -154,6 +157,7 @@ def program_part(run: Run, candidate: Candidate) -> ProgramPart:
         families=tuple(assessment.score.families) if assessment.score else (),
         heat=heat(effects) if effects else None,
         descriptors=tuple(_descriptors(assessment.descriptors.numbers)) if assessment.descriptors else (),
+        ablation=known_ablation(run.store, program.id),
         apply=apply_command(run.config, program.id, run.folder),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,6 +11,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from engine import ablation_page
 from engine.tables import asked, benchmark_name, parameters_text, percent, printable
 
 __all__ = ["render"]
@@ -71,9 +73,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "ablation_notes": ablation_page.notes,
         "asked": asked,
         "chance": lambda p: f"{p:.2g}",
         "first_line": first_line,
+        "in_its_place": ablation_page.in_its_place,
         "merge": lambda one, other: {**one, **other},
         "parameters": parameters_text,
         "percent": percent,
@@ -81,6 +85,8 @@ def _environment() -> Environment:
         "points": points,
         "seconds": seconds,
         "source": source,
+        "word": shlex.quote,
+        "worth": ablation_page.points,
     }
     environment.globals |= {"benchmark_name": benchmark_name}
     return environment

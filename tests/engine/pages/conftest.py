@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from engine import rundir
+from engine.ablation import ablate_in
 from engine.campaign import run_campaign
 from engine.config import CampaignConfig
 from engine.config_file import build_config
@@ -36,7 +37,7 @@ Visit = Callable[[Runs], TestClient]
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run: 11 candidates of every fate, a final, descriptors, effects of the finalists."""
+    """The folder of a finished run: 11 candidates of every fate, a final, descriptors, effects of the finalists, and what carries the hostile program's score."""
     programs = conftest.programs_folder.__wrapped__(tmp_path_factory.mktemp("p"))  # type: ignore[attr-defined]
     for name, text in (("8_hostile", HOSTILE), ("9_fails", FAILS), ("9_variant", VARIANT)):
         (programs / f"{name}.py").write_text(text)
@@ -51,6 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work") / "runs" / "small"
     rundir.new_folder(config, folder, "now")
     run_campaign(folder, Progress(config))
+    ablate_in(folder, rundir.read_config(folder), HOSTILE)
     return folder
 
 

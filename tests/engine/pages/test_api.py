@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
+from engine.ablation import Ablation, known_ablation
 from engine.pages.app import create_app
 from engine.pages.runs import Run, Runs
 from engine.records import Outcome
 from engine.search import CONDITION_PATTERN, condition
 from engine.summary import candidate_facts, candidate_row
+from tests.engine.pages.conftest import HOSTILE
 
 API = "/api/runs/small"
 TOKEN = "a-token-of-some-length"
@@ -27,6 +29,7 @@ OPERATIONS = [
     "/{name}/programs",
     "/{name}/programs/{reference}",
     "/{name}/programs/{reference}/lineage",
+    "/{name}/programs/{reference}/ablation",
     "/{name}/compare",
     "/{name}/map",
 ]
@@ -79,6 +82,13 @@ def test_a_program_is_whole(visitor: TestClient, run: Run) -> None:
     assert twin.program.id in original["related"]["duplicates"][0]
 
 
+def test_what_carries_a_score_is_told_where_it_was_asked(visitor: TestClient, run: Run) -> None:
+    asked = next(c for c in run.store.candidates() if c.program.source == HOSTILE)
+    told = visitor.get(f"{API}/programs/{asked.number}/ablation").json()
+    assert known_ablation(run.store, asked.program.id) == Ablation.model_validate(told)
+    assert any(one["before"] == "0.25" for one in told["changes"])
+
+
 def test_the_overview_and_the_map_and_a_comparison(visitor: TestClient) -> None:
     facts = visitor.get(API).json()
     assert (facts["proposed"], facts["finished"], facts["planned"]) == (11, True, 11)
@@ -100,6 +110,11 @@ def test_what_the_description_allows_is_a_condition(text: str) -> None:
     [
         ("/api/runs/nobody", 404, "run 'nobody'"),
         (f"{API}/programs/ffff", 404, "expected an id or number"),
+        (
+            f"{API}/programs/1/ablation",
+            404,
+            "expected one that was taken, got none; `mergewright archive ablate` takes it",
+        ),
         (f"{API}/programs?where=x", 422, "where.0: "),
         (f"{API}/programs?page=x", 422, "page: "),
         (f"{API}/programs?text={'a' * 3001}", 422, "text: "),

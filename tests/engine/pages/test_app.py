@@ -15,6 +15,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from engine import rundir
+from engine.ablation import known_ablation
+from engine.ablation_page import points
 from engine.cells import Axis, cells
 from engine.cli import app
 from engine.config import CampaignConfig
@@ -25,7 +27,7 @@ from engine.pages.runs import Run, Runs
 from engine.records import IMPORTED, Candidate, Outcome, Program
 from engine.store import Store
 from tests.engine.conftest import candidate
-from tests.engine.pages.conftest import BASE, ESCAPE, OVERRIDE, SCRIPT
+from tests.engine.pages.conftest import BASE, ESCAPE, HOSTILE, OVERRIDE, SCRIPT
 
 RUN = "/runs/small"
 
@@ -218,6 +220,24 @@ def test_a_programs_page_says_whom_it_beats_and_where_it_weighs_what(visitor: Te
     assert "weight of expert_a" in page
     assert "mergewright apply" in page
     assert one.program.id in page
+
+
+def test_a_programs_page_says_what_carries_its_score_or_how_to_ask(visitor: TestClient, run: Run) -> None:
+    asked, other = (
+        next(c for c in run.store.candidates() if c.assessment.score and (c.program.source == HOSTILE) is wanted)
+        for wanted in (True, False)
+    )
+    found = known_ablation(run.store, asked.program.id)
+    assert found is not None
+    page = visitor.get(f"/runs/small/programs/{asked.program.id}").text
+    assert page.count("<tr><td><a href=") == len(found.telling) > 2
+    for one in found.telling:
+        assert f'href="#{asked.program.id}-{one.line}"' in page
+        assert f"<td>{points(one)}</td>" in page
+    assert f"As it is: {100 * found.score:.1f} % of 24 dev problems" in page
+    assert "one|" not in page
+    page = visitor.get(f"/runs/small/programs/{other.program.id}").text
+    assert f"mergewright archive ablate {run.folder} {other.program.id}" in page
 
 
 def test_other_problems_of_the_same_number_are_not_shown_under_the_old_verdicts(run: Run, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ PAGE = """\
 Programs that our own campaigns found, chosen from their finished runs: the best, and those that do something else. Each is a bundle (`engine/bundle.py` is its format) with the
 source, where it was found, its scores on dev, test and other experts with intervals, and an explanation. `mergewright archive shipped` lists them, `mergewright archive shipped ID`
 shows one, `mergewright apply ID` applies it. Apache-2.0, as the whole project. The code was written by the pocket generator. Runs of the study were chosen by how their first on dev did on 1000 fresh problems; the
-test problems were met after that. This file and the bundles are written by
+test problems were met after that. What was taken away was written by hand; `mergewright archive ablate` finds most of it by itself. This file and the bundles are written by
 `python -m engine.discovered`; the tests recompute ids and behaviour hashes in the sandbox.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,13 +59,13 @@ def beside_part(runs: Sequence[Run]) -> Values:
 
 
 def map_part(found: Cells) -> Values:
-    """A map, its shades from the lowest score in it to the highest."""
-    values = [cell.value for cell in found.held] or [0.0]
-    low, span = min(values), (max(values) - min(values)) or 1.0
+    """A map, shaded by rank from the lowest score in it to the highest: most scores lie close together, and a few near 0."""
+    values = sorted({cell.value for cell in found.held})
+    last = max(len(values) - 1, 1)
     return {
         "found": found,
         "held": {(cell.column, cell.row): cell for cell in found.held},
-        "shade": lambda value: round(SHADES * (value - low) / span),
+        "shade": lambda value: round(SHADES * bisect_left(values, value) / last),
         "numbers": NUMBERS,
     }
 

@@ -22,6 +22,7 @@ from engine.cli import app
 from engine.config import CampaignConfig
 from engine.pages.app import create_app
 from engine.pages.guard import HEADERS
+from engine.pages.parts import SHADES
 from engine.pages.report import write_report
 from engine.pages.runs import Run, Runs
 from engine.records import IMPORTED, Candidate, Outcome, Program
@@ -265,6 +266,12 @@ def test_the_map_shows_the_best_of_each_cell(visitor: TestClient, run: Run) -> N
     assert len(held) >= 3
     linked = re.findall(rf'<td class="q\d"><a href="{RUN}/programs/(\w+)"', page)
     assert sorted(linked) == sorted(cell.program for cell in held)
+    shades = {
+        program: int(shade) for shade, program in re.findall(rf'<td class="q(\d)"><a href="{RUN}/programs/(\w+)"', page)
+    }
+    ranked = sorted(held, key=lambda cell: cell.value)
+    assert [shades[cell.program] for cell in ranked] == sorted(shades.values())
+    assert (shades[ranked[0].program], shades[ranked[-1].program]) == (0, SHADES)
     assert visitor.get(f"{RUN}/map?across=scale&down=scale").status_code == 400
     assert visitor.get(f"{RUN}/map?across=nobody").status_code == 400
     assert visitor.get(f"{RUN}/map?columns=1000").status_code == 400

@@ -67,7 +67,9 @@ def main() -> NoReturn:
     except typer.Abort:
         sys.exit(report_error("stopped by the user", code=130))
     except typer.TyperException as error:
-        sys.exit(report_error(f"{error.format_message()} See: mergewright --help", code=2))
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "mergewright"
+        sys.exit(report_error(f"{error.format_message().rstrip('.')}; see `{command} --help`", code=2))
     except Exception as error:  # translated or raised again: nothing is swallowed
         from engine.errors import KNOWN_ERRORS, exit_code
 

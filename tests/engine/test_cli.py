@@ -140,7 +140,8 @@ def test_bad_tensors_are_one_line(
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
-        ("nosuch", 2, "No such command 'nosuch'"),
+        ("nosuch", 2, "No such command 'nosuch'; see `mergewright --help`"),
+        ("archive list x --limit 0", 2, "see `mergewright archive list --help`"),
         ("try /nonexistent.py", 2, "expected a readable Python file"),
         ("try nosuchprogram", 2, "expected a .py file, a library name"),
         ("try ties --param density", 2, "expected NAME=NUMBER"),

@@ -15,6 +15,7 @@ from engine import locations, sampling
 from engine.config import CampaignConfig, GeneratorSection, ModelsSection
 from engine.errors import ConfigError, exit_code
 from engine.generators import Draft, Forms, Generator, LanguageModelGenerator, open_generator, resident
+from engine.grammar import MAX_SOURCE_CHARACTERS
 from engine.records import Sampling, Task, TaskKind
 from tests.engine.conftest import candidate
 
@@ -104,6 +105,30 @@ def test_programs_that_are_shown_are_in_the_prompt_and_are_the_parents(kind: Tas
     assert draft.parents == tuple(c.program.id for c in shown)
     assert all(c.program.source.strip() in draft.prompt for c in shown)
     assert ("exception" in draft.prompt) == (kind is TaskKind.REPAIR)
+
+
+def test_the_grammar_breeds_children_from_what_it_is_shown_and_lets_them_grow_no_further() -> None:
+    grammar = opened(GeneratorSection(kind="grammar"))
+    sources = [draft.source for draft in write(grammar, places(2))]
+    first, second = (
+        replace(one, program=replace(one.program, source=source))
+        for one, source in zip((candidate(1, 0.4), candidate(2, 0.5)), sources, strict=True)
+    )
+    variants = write(grammar, places(8), Task(TaskKind.VARIANT, (first,)))
+    assert {draft.parents for draft in variants} == {(first.program.id,)}
+    assert len({draft.source for draft in variants}) > 1
+    kept = [len(set(sources[0].split()) & set(draft.source.split())) for draft in variants]
+    assert min(kept) > 0.8 * len(set(sources[0].split()))
+    children = write(grammar, places(8), Task(TaskKind.CROSSOVER, (first, second)))
+    assert {draft.parents for draft in children} == {(first.program.id, second.program.id)}
+    assert all(draft.source not in sources for draft in children)
+    (mended,) = write(grammar, places(1), Task(TaskKind.REPAIR, (first,)))
+    assert mended == write(grammar, places(1))[0]
+    line, program = first, first.program
+    for seed in range(30):
+        (draft,) = grammar.write([replace(places(1)[0], seed=seed)], [Task(TaskKind.VARIANT, (line,))])
+        line = replace(line, program=replace(program, source=draft.source))
+    assert len(line.program.source) <= MAX_SOURCE_CHARACTERS
 
 
 def test_a_hint_begins_the_program() -> None:

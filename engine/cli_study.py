@@ -13,7 +13,10 @@ import typer
 def study(
     file: Annotated[
         str,
-        typer.Argument(metavar="STUDY", help="A study's file, or a shipped one: pocket-study, pocket-explore-study."),
+        typer.Argument(
+            metavar="STUDY",
+            help="A study's file, or a shipped one: pocket-study, pocket-explore-study, pocket-breeding-study.",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the study; the same one goes on. Default runs/study-NAME.")

@@ -618,7 +618,7 @@ def test_a_mistake_in_a_study_is_one_line_that_names_it(tmp_path: Path, change: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["pocket-study", "pocket-explore-study"])
+@pytest.mark.parametrize("name", ["pocket-study", "pocket-explore-study", "pocket-breeding-study"])
 def test_a_shipped_study_is_sound_and_a_dry_run_lists_its_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     study = read_study(locations.campaign_file(name))
     app(["study", name, "--dry-run"], standalone_mode=False)

@@ -22,7 +22,7 @@ from engine.hashing import problems_hash
 from engine.records import ProgramId
 from engine.store import Store
 from engine.suites import describe, problems_of, weights_of
-from engine.variants import Kind, Variant, variants
+from engine.variants import MOST_VARIANTS, Kind, Variant, variants
 from merges.contract import program_error, program_id
 
 Tell = Callable[[int, int], None]
@@ -67,6 +67,7 @@ class Ablation(BaseModel):
         n: how many these are.
         changes: that made another merge, or its own; of several that made the same, the first.
         failed: variants that could not run.
+        cut: whether the program may have more variants: `variants.MOST_VARIANTS` were tried.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,6 +76,7 @@ class Ablation(BaseModel):
     n: int
     changes: tuple[Effective, ...]
     failed: int
+    cut: bool
 
     @property
     def telling(self) -> tuple[Effective, ...]:
@@ -122,7 +124,14 @@ def ablate(bench: Bench, source: str, tell: Tell = lambda done, of: None) -> Abl
         seen.add(merge.sha256)
     tell(len(planned), len(planned))
     changes.sort(key=lambda one: (_ORDER.index(GROUPS[one.kind]), one.difference))
-    return Ablation(program=program, score=score.value, n=score.n, changes=tuple(changes), failed=failed)
+    return Ablation(
+        program=program,
+        score=score.value,
+        n=score.n,
+        changes=tuple(changes),
+        failed=failed,
+        cut=len(planned) == MOST_VARIANTS,
+    )
 
 
 def _effective(variant: Variant, score: Score | None, whole: Score, bench: Bench) -> Effective:

@@ -46,6 +46,8 @@ def points(one: Effective) -> str:
 def notes(found: Ablation) -> Iterator[str]:
     """What a reader of the changes has to know, one line each."""
     yield f"As it is: {percent(found.score)} % of {found.n} dev problems. Intervals are paired by problem and each for itself: of twenty, one excludes 0 by chance."
+    if found.cut:
+        yield "The largest changes only: the program is long, and not all were tried."
     if found.failed:
         yield f"{found.failed} other changes cannot run: what they touch is needed."
     if found.idle:

@@ -14,11 +14,12 @@ from rich.console import Console
 
 from engine import rundir
 from engine.ablation import Ablation, ablate, ablate_in, known_ablation
-from engine.ablation_page import ablation_page
+from engine.ablation_page import ablation_page, notes
 from engine.bench import Bench
 from engine.config import CampaignConfig
 from engine.errors import RunError
 from engine.store import Store
+from engine.variants import variants
 from merges.errors import ProgramError
 from tests.engine.conftest import Call
 
@@ -80,6 +81,14 @@ def test_the_dearest_of_each_group_is_first_and_groups_have_an_order(found: Abla
     for some in found.groups.values():
         assert [one.difference for one in some] == sorted(one.difference for one in some)
     assert sum(map(len, found.groups.values())) == len(found.telling)
+
+
+def test_a_long_program_says_that_not_all_was_tried(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.ablation.variants", lambda source: variants(source, most=3))
+    monkeypatch.setattr("engine.ablation.MOST_VARIANTS", 3)
+    found = ablate(bench, WEIGHED)
+    assert found.cut
+    assert "not all were tried" in " ".join(notes(found))
 
 
 def test_a_program_that_makes_no_merge_is_at_fault(bench: Bench) -> None:

@@ -94,6 +94,12 @@ def test_a_program_that_has_such_a_function_keeps_its_own() -> None:
     assert not changes(variants(own), "evenly")
 
 
+def test_of_a_long_program_the_changes_of_whole_statements_are_kept() -> None:
+    found = variants(PROGRAM, most=10)
+    assert len(found) == 10
+    assert {one.kind for one in found} == {"without", "evenly", "always"}
+
+
 SOURCES = {name: library.source(name) for name in library.names()} | {k: e.source for k, e in entries().items()}
 
 

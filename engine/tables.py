@@ -100,7 +100,8 @@ def next_steps(config: CampaignConfig, store: Store, folder: Path) -> str:
     if best is None:
         return ""
     show = shlex.join(["mergewright", "archive", "show", str(folder), best.name])
-    return f"Archive: {folder}    look: {show}\nApply the winner:\n  {apply_command(config, best.name, folder)}"
+    why = shlex.join(["mergewright", "archive", "ablate", str(folder), best.name])
+    return f"Archive: {folder}    look: {show}\nWhat carries its score: {why}\nApply the winner:\n  {apply_command(config, best.name, folder)}"
 
 
 def apply_command(config: CampaignConfig, program: str, folder: Path) -> str:

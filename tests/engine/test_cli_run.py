@@ -43,7 +43,7 @@ def settings(text: str) -> list[str]:
     return [part for setting in text.split() for part in ("--set", setting)]
 
 
-def test_the_printed_apply_command_works_as_printed(tmp_path: Path) -> None:
+def test_the_printed_commands_work_as_printed(tmp_path: Path) -> None:
     folder = f"elsewhere/my run {'with a long name ' * 5}"  # wider than the table, and the command is not wrapped
     run = mergewright(tmp_path, "run", *settings(TINY), "--out", folder)
     assert run.returncode == 0, run.stderr
@@ -51,6 +51,10 @@ def test_the_printed_apply_command_works_as_printed(tmp_path: Path) -> None:
     applied = mergewright(tmp_path, *shlex.split(line)[1:])
     assert applied.returncode == 0, applied.stderr
     assert mergewright(tmp_path, "verify", "merged").returncode == 0
+    (why,) = (line.partition(": ")[2] for line in run.stdout.splitlines() if line.startswith("What carries its score"))
+    ablated = mergewright(tmp_path, *shlex.split(why)[1:])
+    assert ablated.returncode == 0, ablated.stderr
+    assert "one thing changed at a time" in ablated.stdout
 
 
 @pytest.mark.parametrize(
